@@ -1,0 +1,67 @@
+# Every target makes what it needs, from python3 alone; `make` lists them.
+
+PYTHON ?= python3
+BOOTSTRAP = $(PYTHON) tools/bootstrap.py
+# `exec`: the command takes make's own child process, so that Ctrl-C and signals reach it and nothing in between.
+RUNTIME = exec $(BOOTSTRAP) runtime --
+DEV = exec $(BOOTSTRAP) dev --
+BENCH = exec $(BOOTSTRAP) bench --
+LOCK = uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header $(ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-long lint types imports check bench lock wheel clean
+
+help:
+	@echo 'make demo       the coffee shop, on this machine; ARGS="..." goes to redrive demo'
+	@echo 'make test       the quick tests; ARGS="..." goes to pytest'
+	@echo 'make test-long  all tests, the long ones too'
+	@echo 'make lint       style: ruff'
+	@echo 'make types      types: mypy'
+	@echo 'make imports    floors: import-linter'
+	@echo 'make check      all of the above but the long tests'
+	@echo 'make bench      speed, beside a peer; ARGS="..." goes to benchmarks/run.py'
+	@echo 'make lock       pin what pyproject.toml asks for; ARGS=--upgrade takes the newest'
+	@echo 'make wheel      the package, in dist/'
+	@echo 'make clean      remove all that make has made'
+
+demo:
+	@$(RUNTIME) redrive demo $(ARGS)
+
+test:
+	@$(BOOTSTRAP) chromium
+	@$(DEV) pytest $(ARGS)
+
+test-long:
+	@$(BOOTSTRAP) chromium
+	@$(DEV) pytest -m "" --timeout 600 $(ARGS)
+
+lint:
+	@$(BOOTSTRAP) dev -- ruff check
+	@$(DEV) ruff format --check
+
+types:
+	@$(DEV) mypy
+
+imports:
+	@$(DEV) lint-imports
+
+check: lint types imports test
+
+bench:
+	@$(BENCH) python benchmarks/run.py $(ARGS)
+
+# The others are held to the versions of dev, so that one .venv serves them all.
+lock:
+	@$(BOOTSTRAP) dev -- $(LOCK) --group dev --output-file locks/dev.txt
+	@$(BOOTSTRAP) dev -- $(LOCK) --group build --constraint locks/dev.txt --output-file locks/runtime.txt
+	@$(BOOTSTRAP) dev -- $(LOCK) --group build --group bench --constraint locks/dev.txt --output-file locks/bench.txt
+	@if grep -n '://' locks/*.txt; then echo 'a lock file names a host'; exit 1; fi
+
+wheel:
+	@rm -rf dist
+	@$(DEV) hatchling build --target wheel
+
+clean:
+	rm -rf .venv dist build .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

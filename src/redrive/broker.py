@@ -1,0 +1,197 @@
+"""The port to brokers: what redrive asks of one, and what one may differ in.
+
+A broker leases, never deletes: a message leaves only when it is acknowledged, and a lease that runs out makes it ready
+again. Every call that returns has taken effect durably. Calls on several messages succeed or fail one by one: their
+answer is a list with one entry for each message, None where it was done and the error where it was not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from redrive.errors import BrokerError
+from redrive.message import Delivery, Message, Notes
+
+Results = list[BrokerError | None]
+"""One entry for each message, in the order asked: None where it was done."""
+
+LONGEST_LEASE = 43_200.0
+"""Seconds. Source: Amazon SQS quotas, "Message visibility timeout": 12 hours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a broker promises beyond the port, so that the runtime and the suite need not know which one it is."""
+
+    annotates_retry: bool
+    """A retried message can be rewritten: counters and record travel in it. Otherwise they live in the store."""
+    atomic_forward: bool
+    """A forward leaves one queue and enters the other in one step. Otherwise it sends, then acknowledges."""
+    selects: bool
+    """Messages can be received by their ids."""
+    browses: bool
+    """Messages can be looked at without receiving them."""
+    ordered: bool
+    """Groups are kept in order."""
+    settles: Literal["message", "offset"]
+    """Whether each message is settled for itself, or all up to one."""
+    max_delay: float
+    """Longest delay of a send, in seconds; the timekeeper takes what is beyond."""
+    max_batch: int
+    """Most messages in one call of the port; 1 or more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueSpec:
+    """A queue as it shall be."""
+
+    name: str
+    """`[A-Za-z0-9_-]`, at most 80 characters.
+
+    Source: Amazon SQS quotas, "Queue name".
+    """
+    dead_letter_queue: str | None = None
+    """Where the broker itself moves what was received `max_receives` times without being settled."""
+    max_receives: int | None = None
+    """1 to 1,000. Source: Amazon SQS, RedrivePolicy `maxReceiveCount`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """A message on its way into a queue."""
+
+    message: Message
+    delay: float = 0.0
+    """Seconds until it may be received; 0 to `Capabilities.max_delay`."""
+    deduplication_id: str | None = None
+    """On an ordered queue, the same id within five minutes is sent once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledge:
+    """Handled: the message leaves."""
+
+    delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Return:
+    """Ready again after `delay` seconds (0 to 43,200), with `notes` where the broker can rewrite a message."""
+
+    delivery: Delivery
+    delay: float = 0.0
+    notes: Notes | None = None
+    """None: as they are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forward:
+    """Move to another queue, with the body and notes of `message`; at least once where forwards are not atomic."""
+
+    delivery: Delivery
+    queue: str
+    message: Message
+    delay: float = 0.0
+    deduplication_id: str | None = None
+
+
+Settlement = Acknowledge | Return | Forward
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Depth:
+    """How many messages a queue holds."""
+
+    ready: int = 0
+    """May be received now."""
+    in_flight: int = 0
+    """Under a lease."""
+    delayed: int = 0
+    """Neither: their time has not come."""
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.ready + self.in_flight + self.delayed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A part of a queue's messages, looked at and not received."""
+
+    messages: list[Message]
+    cursor: str | None
+    """Where the next page begins; None: this was the last one."""
+
+
+class Broker(Protocol):
+    """What redrive asks of a broker. Every call may raise BrokerUnavailable; every write OutcomeUnknown."""
+
+    @property
+    def address(self) -> str:
+        """Where it is, without credentials."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it promises."""
+        ...
+
+    async def declare(self, queues: Sequence[QueueSpec]) -> None:
+        """Make the queues exist as described; repeating it changes nothing."""
+        ...
+
+    async def send(self, queue: str, messages: Sequence[Outgoing]) -> Results:
+        """Put messages into a queue; what was answered None is durable.
+
+        Raises:
+            QueueNotFound: If the queue does not exist.
+        """
+        ...
+
+    async def receive(
+        self, queue: str, *, limit: int, lease: float, wait: float = 0.0, ids: Sequence[str] | None = None
+    ) -> list[Delivery]:
+        """Take up to `limit` ready messages under a lease.
+
+        Args:
+            queue: where from.
+            limit: 1 to `Capabilities.max_batch`.
+            lease: seconds, over 0 up to 43,200.
+            wait: how long to wait for the first one when there is none, in seconds; it returns as soon as one is there.
+            ids: only these, ready or delayed, where the broker `selects`.
+
+        Raises:
+            QueueNotFound: If the queue does not exist.
+        """
+        ...
+
+    async def settle(self, settlements: Sequence[Settlement]) -> Results:
+        """Say what became of deliveries. StaleReceipt for one means: nothing happened to it."""
+        ...
+
+    async def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> Results:
+        """Let the leases end `lease` seconds from now."""
+        ...
+
+    async def browse(self, queue: str, *, cursor: str | None = None, limit: int = 100) -> Page:
+        """Look at messages without receiving them, oldest first."""
+        ...
+
+    async def depth(self, queue: str) -> Depth:
+        """Count a queue's messages."""
+        ...
+
+    async def queues(self) -> list[str]:
+        """The names of all queues, sorted."""
+        ...
+
+    async def purge(self, queue: str) -> int:
+        """Delete everything in a queue, in flight too; how many there were."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything; what was answered stays. Calls still under way raise BrokerUnavailable."""
+        ...

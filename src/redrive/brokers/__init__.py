@@ -1,0 +1,1 @@
+"""Brokers, one module each; every one passes the suite in `redrive.testing.broker_suite`."""

@@ -1,0 +1,127 @@
+"""The embedded broker: the asyncio face of the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+from redrive.broker import Capabilities, Depth, Outgoing, Page, QueueSpec, Results, Return, Settlement
+from redrive.errors import BrokerUnavailable
+from redrive.message import Delivery
+from redrive.sqlite.engine import LONGEST_DELAY
+from redrive.sqlite.signals import BACKSTOP
+from redrive.sqlite.writer import Database, Tables
+
+_CAPABILITIES = Capabilities(
+    annotates_retry=True,
+    atomic_forward=True,
+    selects=True,
+    browses=True,
+    ordered=False,
+    settles="message",
+    max_delay=LONGEST_DELAY,
+    max_batch=1_000,
+)
+
+
+class SqliteBroker:
+    """A broker in one SQLite file, shared by any number of processes on one machine.
+
+    What was answered is on disk (WAL, `synchronous=FULL`). Calls that wait at the same time share one commit.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @property
+    def address(self) -> str:
+        """`sqlite:` and the file."""
+        return f"sqlite:{self._database.path}"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Everything but order."""
+        return _CAPABILITIES
+
+    async def declare(self, queues: Sequence[QueueSpec]) -> None:
+        """Make the queues exist as described."""
+        await self._database.run(lambda tables: tables.engine.declare(queues))
+
+    async def send(self, queue: str, messages: Sequence[Outgoing]) -> Results:
+        """Put messages into a queue, in one commit."""
+        return await self._database.run(lambda tables: tables.engine.send(queue, messages, tables.now_ms))
+
+    async def receive(
+        self, queue: str, *, limit: int, lease: float, wait: float = 0.0, ids: Sequence[str] | None = None
+    ) -> list[Delivery]:
+        """Take up to `limit` ready messages; waits without polling, woken by a send in any process."""
+
+        def take(tables: Tables) -> tuple[list[Delivery], float]:
+            taken = tables.engine.receive(queue, limit=limit, lease=lease, now_ms=tables.now_ms, ids=ids)
+            return taken, BACKSTOP if taken else _until(tables.engine.next_visible_ms(queue), tables.now_ms)
+
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait
+        with self._database.signals.listening(queue) as changed:
+            while True:
+                taken, pause = await self._kept(self._database.run(take))
+                left = deadline - loop.time()
+                if taken or left <= 0:
+                    return taken
+                try:
+                    async with asyncio.timeout(min(left, pause)):
+                        await changed.wait()
+                except TimeoutError:
+                    pass
+                changed.clear()
+
+    async def _kept(self, taking: asyncio.Future[tuple[list[Delivery], float]]) -> tuple[list[Delivery], float]:
+        """The answer; a caller who is cancelled while it is on its way has the messages handed back, not held."""
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            taking.add_done_callback(self._hand_back)
+            raise
+
+    def _hand_back(self, taking: asyncio.Future[tuple[list[Delivery], float]]) -> None:
+        if taking.cancelled() or taking.exception() is not None or not taking.result()[0]:
+            return
+        returns = [Return(delivery=delivery) for delivery in taking.result()[0]]
+        with contextlib.suppress(BrokerUnavailable):  # closed meanwhile: the leases run out
+            self._database.run(lambda tables: tables.engine.settle(returns, tables.now_ms))
+
+    async def settle(self, settlements: Sequence[Settlement]) -> Results:
+        """Acknowledge, hand back or forward, in one commit."""
+        return await self._database.run(lambda tables: tables.engine.settle(settlements, tables.now_ms))
+
+    async def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> Results:
+        """Let the leases end `lease` seconds from now."""
+        return await self._database.run(
+            lambda tables: tables.engine.extend(deliveries, lease=lease, now_ms=tables.now_ms)
+        )
+
+    async def browse(self, queue: str, *, cursor: str | None = None, limit: int = 100) -> Page:
+        """Look at messages without receiving them."""
+        return await self._database.run(lambda tables: tables.engine.browse(queue, cursor=cursor, limit=limit))
+
+    async def depth(self, queue: str) -> Depth:
+        """Count a queue's messages."""
+        return await self._database.run(lambda tables: tables.engine.depth(queue, tables.now_ms))
+
+    async def queues(self) -> list[str]:
+        """The names of all queues, sorted."""
+        return await self._database.run(lambda tables: tables.engine.queues())
+
+    async def purge(self, queue: str) -> int:
+        """Delete everything in a queue."""
+        return await self._database.run(lambda tables: tables.engine.purge(queue))
+
+    async def close(self) -> None:
+        """Finish what is queued and close the file, unless the store did already."""
+        await asyncio.to_thread(self._database.close)
+
+
+def _until(at_ms: int | None, now_ms: int) -> float:
+    """Seconds to wait for a message that becomes ready by itself; never longer than the backstop."""
+    return BACKSTOP if at_ms is None else min(BACKSTOP, max(0.001, (at_ms - now_ms) / 1000))

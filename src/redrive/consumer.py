@@ -1,0 +1,162 @@
+"""A consumer: a handler and what shall happen to the messages that it does not handle."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Generic, TypeVar
+
+from redrive.backoff import Backoff, seconds
+from redrive.broker import LONGEST_LEASE
+from redrive.dependency import Dependency
+from redrive.errors import DeclarationError
+from redrive.payload import Payload
+from redrive.verdict import Policy
+
+T = TypeVar("T")
+H = TypeVar("H", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerSettings:
+    """How a consumer runs; the defaults are those of `@queue.consumer`."""
+
+    max_attempts: int = 3
+    max_bounces: int = 20
+    max_crashes: int = 3
+    max_age: float | timedelta | None = None
+    backoff: Backoff = Backoff()  # noqa: RUF009 - a frozen value, safe to share
+    timeout: float | timedelta = 300.0
+    lease: float | timedelta = 30.0
+    concurrency: int = 10
+
+    def policy(self) -> Policy:
+        """The part that verdicts need."""
+        return Policy(
+            max_attempts=self.max_attempts,
+            max_bounces=self.max_bounces,
+            max_crashes=self.max_crashes,
+            max_age=None if self.max_age is None else seconds(self.max_age),
+            backoff=self.backoff,
+        )
+
+
+class Function:
+    """A user's function: whether it is a coroutine function, and whether it takes the context."""
+
+    __slots__ = ("call", "is_async", "takes_context")
+
+    def __init__(self, function: Callable[..., Any], what: str) -> None:
+        self.call = function
+        self.is_async = inspect.iscoroutinefunction(inspect.unwrap(function))
+        positional = [
+            parameter
+            for parameter in inspect.signature(function).parameters.values()
+            if parameter.kind in {parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD}
+            and parameter.default is parameter.empty
+        ]
+        if len(positional) not in {1, 2}:
+            raise DeclarationError(
+                f"{what} {getattr(function, '__qualname__', function)!r}",
+                f"takes {len(positional)} arguments",
+                "let it take (payload) or (ctx, payload)",
+            )
+        self.takes_context = len(positional) == 2  # noqa: PLR2004 - context and payload
+
+
+class Consumer(Generic[T]):
+    """The one consumer of a queue. Calling it calls its handler, nothing else: for tests of the handler itself."""
+
+    def __init__(  # noqa: PLR0913 - one declaration
+        self,
+        queue: str,
+        payload: Payload[T],
+        handler: Callable[..., Any],
+        *,
+        needs: Sequence[Dependency[Any]],
+        once_by: Callable[[T], object] | None,
+        dead_on: Sequence[type[BaseException]],
+        settings: ConsumerSettings,
+    ) -> None:
+        _check(queue, settings)
+        self.queue = queue
+        self.payload = payload
+        self.handler = Function(handler, "handler")
+        self.needs = {dependency.name: dependency for dependency in needs}
+        self.once_by = once_by
+        self.dead_on = tuple(dead_on)
+        self.policy = settings.policy()
+        self.timeout = seconds(settings.timeout)
+        self.lease = seconds(settings.lease)
+        self.concurrency = min([settings.concurrency, *(dependency.concurrency for dependency in needs)])
+        """Handlers at once in one worker: no more than any dependency lets through."""
+        self.degraded_handlers: dict[str, Function] = {}
+        functools.update_wrapper(self, handler)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the handler takes and gives
+        """Call the handler."""
+        return self.handler.call(*args, **kwargs)
+
+    def degraded(self, dependency: Dependency[Any]) -> Callable[[H], H]:
+        """Register what to do, at once, when this dependency is unavailable and the message has to wait for it.
+
+        The function takes (payload) or (outage, payload). It runs before the message is parked or delayed, at least once
+        and not again on later parks; if it raises, that is an attempt.
+
+        Raises:
+            DeclarationError: If the consumer does not need the dependency, or has such a handler already.
+        """
+        if dependency.name not in self.needs:
+            raise DeclarationError(
+                f"degraded handler for {dependency.name!r}",
+                f"has no meaning: the consumer of {self.queue!r} does not need it",
+                "add it to `needs=[...]`",
+            )
+        if dependency.name in self.degraded_handlers:
+            raise DeclarationError(
+                f"degraded handler for {dependency.name!r} and {self.queue!r}", "exists already", "keep one of the two"
+            )
+
+        def register(function: H) -> H:
+            self.degraded_handlers[dependency.name] = Function(function, "degraded handler")
+            return function
+
+        return register
+
+    def parked_queue(self, dependency: str) -> str:
+        """Where its messages wait for a dependency."""
+        return parked_queue(self.queue, dependency)
+
+    @property
+    def dead_queue(self) -> str:
+        """Where its messages wait for a person."""
+        return dead_queue(self.queue)
+
+
+def dead_queue(queue: str) -> str:
+    """The name of a queue's dead-letter queue."""
+    return f"{queue}-dead"
+
+
+def parked_queue(queue: str, dependency: str) -> str:
+    """The name of the queue in which a queue's messages wait for a dependency."""
+    return f"{queue}-parked-{dependency}"
+
+
+def _check(queue: str, settings: ConsumerSettings) -> None:
+    lease = seconds(settings.lease)
+    for name, good, limit in (
+        ("max_attempts", settings.max_attempts >= 1, "1 or more"),
+        ("max_bounces", settings.max_bounces >= 1, "1 or more"),
+        ("max_crashes", settings.max_crashes >= 1, "1 or more"),
+        ("max_age", settings.max_age is None or seconds(settings.max_age) > 0, "over 0 seconds, or None"),
+        ("timeout", seconds(settings.timeout) > 0, "over 0 seconds"),
+        ("lease", 1 <= lease <= LONGEST_LEASE, "from 1 to 43200 seconds"),
+        ("concurrency", settings.concurrency >= 1, "1 or more"),
+    ):
+        if not good:
+            value = getattr(settings, name)
+            raise DeclarationError(f"{name}={value!r} of the consumer of {queue!r}", "is out of range", f"use {limit}")

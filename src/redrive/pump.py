@@ -1,0 +1,283 @@
+"""The pump of one queue: receives in batches, runs turns in lanes, settles and extends in batches.
+
+Invariants:
+    1. Nothing is held that cannot start soon: what waits in hand is bounded by how fast turns were lately.
+    2. Everything in hand has its lease extended until its turn ends; what cannot be extended any more is not started.
+    3. An exception in a loop of the pump is logged with ids, counted, and survived; the message comes back.
+    4. When it stops, what has not started is handed back at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from redrive.board import Board
+from redrive.broker import Return, Settlement
+from redrive.consumer import Consumer
+from redrive.errors import BrokerError, ClaimLost, StaleReceipt, StoreError
+from redrive.message import Delivery
+from redrive.once import Claims
+from redrive.runtime import Runtime
+from redrive.store import CONTROLS, SUSPECTS
+from redrive.turn import Held, Turns
+
+_log = logging.getLogger("redrive.worker")
+_LONG_POLL = 20.0
+_MOST_IN_HAND = 500
+_AHEAD = 0.25
+_LONGEST_BACKOFF = 5.0
+_SETTLE_TRIES = 5
+
+Isolate = Callable[[Delivery], Awaitable[Settlement | None]]
+"""Runs one suspect's turn in a process of its own."""
+
+
+class Pump:
+    """Moves the messages of one consumer."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        consumer: Consumer[Any],
+        turns: Turns,
+        *,
+        board: Board | None = None,
+        isolate: Isolate | None = None,
+    ) -> None:
+        self._runtime, self._consumer, self._turns = runtime, consumer, turns
+        self._board, self._isolate = board, isolate
+        self._claims = Claims(runtime.store, runtime.clock)
+        self._waiting: asyncio.Queue[Held] = asyncio.Queue()
+        self._in_hand: dict[str, Held] = {}
+        self._settlements: list[Settlement] = []
+        self._at_the_end: list[Settlement] = []
+        self._room = asyncio.Event()
+        self._to_settle = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._average = 0.0
+        self._tasks: list[asyncio.Task[None]] = []
+        self.stuck = asyncio.Event()
+        """Set when a thread outlived its handler's timeout: the process should be replaced."""
+
+    def start(self) -> None:
+        """Begin to receive."""
+        lanes = [self._lane() for _ in range(self._consumer.concurrency)]
+        loops = [self._receiving(), self._settling(), self._extending(), *lanes]
+        self._tasks = [asyncio.create_task(self._survive(loop)) for loop in loops]
+
+    async def stop(self, grace: float) -> None:
+        """Stop receiving, finish what runs within `grace` seconds, hand the rest back."""
+        self._stopping.set()
+        self._room.set()
+        receiving, settling, extending, *lanes = self._tasks
+        receiving.cancel()
+        while not self._waiting.empty():
+            self._put_back(self._waiting.get_nowait())
+        running = self._runtime.clock.monotonic() + grace
+        while self._in_hand and self._runtime.clock.monotonic() < running and not self.stuck.is_set():
+            self._room.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, running - self._runtime.clock.monotonic())):
+                    await self._room.wait()
+        for lane in lanes:
+            lane.cancel()
+        await asyncio.gather(receiving, *lanes, return_exceptions=True)
+        for held in list(self._in_hand.values()):
+            await self._abandon(held)
+        self._settlements += self._at_the_end
+        self._to_settle.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(10):
+                await settling
+        extending.cancel()
+        await asyncio.gather(settling, extending, return_exceptions=True)
+
+    async def _survive(self, loop: Awaitable[None]) -> None:
+        try:
+            await loop
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            _log.critical("a loop of the worker for %s ended; its messages come back", self._consumer.queue, exc_info=True)
+            raise
+
+    async def _receiving(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            room = self._most_in_hand() - len(self._in_hand)
+            if room <= 0:
+                self._room.clear()
+                await self._room.wait()
+                continue
+            try:
+                if await self._paused():
+                    await self._pause(1.0)
+                    continue
+                await self._receive(room)
+                failures = 0
+            except (BrokerError, StoreError) as error:
+                failures += 1
+                self._runtime.counters.loop_errors += 1
+                if failures == 1:
+                    _log.warning("cannot receive from %s: %s; trying again", self._consumer.queue, error)
+                await self._pause(min(_LONGEST_BACKOFF, 0.1 * 2**failures) * (0.5 + self._runtime.random.random() / 2))
+            except Exception:
+                self._runtime.counters.loop_errors += 1
+                _log.exception("receiving from %s raised", self._consumer.queue)
+                await self._pause(1.0)
+
+    async def _receive(self, room: int) -> None:
+        broker = self._runtime.broker
+        limit = min(room, broker.capabilities.max_batch)
+        deliveries = await broker.receive(
+            self._consumer.queue, limit=limit, lease=self._consumer.lease, wait=_LONG_POLL
+        )
+        for delivery in deliveries:
+            held = Held(delivery)
+            self._in_hand[delivery.receipt] = held
+            self._waiting.put_nowait(held)
+
+    def _most_in_hand(self) -> int:
+        """The lanes, and as much again as they get done in a quarter of the lease (invariant 1)."""
+        lanes = self._consumer.concurrency
+        if not self._average:
+            return lanes
+        ahead = lanes * min(_AHEAD * self._consumer.lease, 1.0) / self._average
+        return lanes + min(_MOST_IN_HAND, int(ahead))
+
+    async def _paused(self) -> bool:
+        """Whether an operator paused this queue; read once a second."""
+        now = self._runtime.clock.monotonic()
+        if now - self._controls_read_at >= 1.0:
+            self._controls_read_at = now
+            self._is_paused = await self._runtime.store.get(CONTROLS, f"paused/{self._consumer.queue}") is not None
+        return self._is_paused
+
+    _controls_read_at = float("-inf")
+    _is_paused = False
+
+    async def _lane(self) -> None:
+        while True:
+            held = await self._waiting.get()
+            if held.delivery.receipt not in self._in_hand:
+                continue  # its lease was lost while it waited
+            began = self._runtime.clock.monotonic()
+            settlement = await self._guarded(held)
+            took = self._runtime.clock.monotonic() - began
+            self._average = took if not self._average else 0.9 * self._average + 0.1 * took
+            if settlement is None:
+                self._in_hand.pop(held.delivery.receipt, None)
+                self._room.set()
+            elif self._turns.stuck and self._board is not None and not self.stuck.is_set():
+                self._at_the_end.append(settlement)  # its thread still runs: nobody else may have it before we are gone
+                self._in_hand.pop(held.delivery.receipt, None)
+                self.stuck.set()
+            else:
+                self._settle(settlement)
+
+    async def _guarded(self, held: Held) -> Settlement | None:
+        delivery = held.delivery
+        try:
+            if delivery.receive_count > 1 and self._isolate is not None and await self._suspect(delivery):
+                return await self._isolate(delivery)
+            slot = None if self._board is None else self._board.begin(delivery.queue, delivery.message.id)
+            try:
+                return await self._turns.turn(held)
+            finally:
+                if self._board is not None and slot is not None:
+                    self._board.end(slot)
+        except (StoreError, BrokerError) as error:
+            _log.warning("message %s is handed back: %s", delivery.message.id, error)
+            self._runtime.counters.loop_errors += 1
+            return Return(delivery=delivery, delay=1.0)
+        except Exception:
+            _log.exception("the turn of message %s of %s raised", delivery.message.id, delivery.queue)
+            self._runtime.counters.loop_errors += 1
+            return Return(delivery=delivery, delay=5.0)
+
+    async def _suspect(self, delivery: Delivery) -> bool:
+        return await self._runtime.store.get(SUSPECTS, f"{delivery.queue}/{delivery.message.id}") is not None
+
+    async def _abandon(self, held: Held) -> None:
+        """The turn was cut off: free its key, so that whoever receives the message need not wait for the claim."""
+        if held.claim is not None:
+            with contextlib.suppress(StoreError, BrokerError, ClaimLost):
+                await self._claims.release(held.claim, hold=False)
+        self._put_back(held)
+
+    def _put_back(self, held: Held) -> None:
+        self._settle(Return(delivery=held.delivery))
+
+    def _settle(self, settlement: Settlement) -> None:
+        self._in_hand.pop(settlement.delivery.receipt, None)
+        self._settlements.append(settlement)
+        self._to_settle.set()
+        self._room.set()
+
+    async def _settling(self) -> None:
+        while True:
+            await self._to_settle.wait()
+            self._to_settle.clear()
+            while self._settlements:
+                most = self._runtime.broker.capabilities.max_batch
+                batch, self._settlements = self._settlements[:most], self._settlements[most:]
+                await self._settle_batch(batch)
+            if self._stopping.is_set() and all(task.done() for task in self._tasks[3:]) and not self._settlements:
+                return
+
+    async def _settle_batch(self, batch: list[Settlement]) -> None:
+        """Settle; a broker that is away is tried again for a while, then the leases run out and the messages return."""
+        for number in range(_SETTLE_TRIES):
+            try:
+                results = await self._runtime.broker.settle(batch)
+            except BrokerError as error:
+                self._runtime.counters.loop_errors += 1
+                _log.warning("%d messages of %s cannot be settled: %s", len(batch), self._consumer.queue, error)
+                await self._pause(0.1 * 2**number)
+            except Exception:
+                self._runtime.counters.loop_errors += 1
+                _log.exception("settling %d messages of %s raised", len(batch), self._consumer.queue)
+                return
+            else:
+                for error in results:
+                    if error is not None:
+                        _log.warning("%s", error)
+                return
+
+    async def _extending(self) -> None:
+        while True:
+            await asyncio.sleep(self._consumer.lease / 3)
+            try:
+                await self._extend()
+            except (BrokerError, StoreError) as error:
+                self._runtime.counters.loop_errors += 1
+                _log.warning("leases of %s cannot be extended: %s", self._consumer.queue, error)
+            except Exception:
+                self._runtime.counters.loop_errors += 1
+                _log.exception("extending leases of %s raised", self._consumer.queue)
+
+    async def _extend(self) -> None:
+        now = self._runtime.clock.monotonic()
+        held = [one for one in self._in_hand.values() if now < one.extend_until]
+        if not held:
+            return
+        results = await self._runtime.broker.extend([one.delivery for one in held], lease=self._consumer.lease)
+        for one, error in zip(held, results, strict=True):
+            if isinstance(error, StaleReceipt):
+                _log.warning("%s", error)
+                self._in_hand.pop(one.delivery.receipt, None)
+            elif one.claim is not None:
+                try:
+                    await self._claims.extend(one.claim)
+                except ClaimLost as lost:
+                    _log.warning("%s", lost)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, unless the pump is stopping."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()

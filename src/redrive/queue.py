@@ -1,0 +1,180 @@
+"""A typed queue: what cannot be handled cannot be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from redrive.backoff import Backoff, seconds
+from redrive.broker import Outgoing
+from redrive.consumer import Consumer, ConsumerSettings
+from redrive.dependency import Dependency
+from redrive.errors import DeclarationError
+from redrive.message import Message, message_id
+from redrive.payload import Payload, Unwrap
+from redrive.timekeeper import set_timer
+
+if TYPE_CHECKING:
+    from redrive.app import App
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Queue(Generic[T]):
+    """A queue of payloads of one type."""
+
+    def __init__(self, app: App[Any], name: str, type_: Any, decode: Unwrap | None) -> None:  # noqa: ANN401
+        self.name = name
+        self.payload: Payload[T] = Payload(name, type_, decode)
+        self.bound_consumer: Consumer[T] | None = None
+        self._app = app
+
+    def __repr__(self) -> str:
+        return f"Queue({self.name!r})"
+
+    async def send(
+        self,
+        payload: T,
+        *,
+        delay: float | timedelta = 0.0,
+        group: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+    ) -> str:
+        """Put one payload into the queue; its message id. What returned is on disk.
+
+        Args:
+            payload: checked by reading back what is sent.
+            delay: seconds until it may be handled; beyond the broker's limit the timekeeper sends it.
+            group: messages of one group stay in order on an ordered queue.
+            attributes: your own, beside the body; at most 9.
+
+        Raises:
+            PayloadError: If it does not fit the queue's type, or is over the limit.
+            BrokerUnavailable: If nothing was sent.
+            OutcomeUnknown: If it may have been sent.
+            NotOpen: If the application is not open.
+        """
+        (sent,) = await self.send_many([payload], delay=delay, group=group, attributes=attributes)
+        return sent
+
+    async def send_many(
+        self,
+        payloads: Iterable[T],
+        *,
+        delay: float | timedelta = 0.0,
+        group: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+    ) -> list[str]:
+        """Put payloads into the queue, in as few commits as the broker allows; their message ids, in order.
+
+        All are checked before the first is sent. Raises as `send` does; what a broken call had sent before stays sent.
+        """
+        runtime = self._app.runtime
+        now_ms = runtime.clock.now_ms()
+        later = seconds(delay)
+        checked = _checked_attributes(attributes)
+        messages = [
+            Message(
+                id=message_id(now_ms, runtime.random.randbytes(10)),
+                body=self.payload.encode(payload),
+                sent_at_ms=now_ms,
+                group=group,
+                attributes=checked,
+            )
+            for payload in payloads
+        ]
+        if later > runtime.broker.capabilities.max_delay:
+            for message in messages:
+                await set_timer(runtime.store, self.name, message, due_at_ms=now_ms + int(later * 1000))
+        else:
+            await self._send(messages, later)
+        return [message.id for message in messages]
+
+    def send_blocking(
+        self,
+        payload: T,
+        *,
+        delay: float | timedelta = 0.0,
+        group: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+    ) -> str:
+        """`send` for code without an event loop: Django views, scripts. Blocks until it is on disk.
+
+        The application is opened on a thread of its own at the first call, and stays open until the process ends.
+        """
+        return self._app.blocking(lambda: self.send(payload, delay=delay, group=group, attributes=attributes))
+
+    def consumer(
+        self,
+        *,
+        needs: Sequence[Dependency[Any]] = (),
+        once_by: Callable[[T], object] | None = None,
+        dead_on: Sequence[type[BaseException]] = (),
+        max_attempts: int = 3,
+        max_bounces: int = 20,
+        max_crashes: int = 3,
+        max_age: float | timedelta | None = None,
+        backoff: Backoff = Backoff(),  # noqa: B008 - a frozen value, safe to share
+        timeout: float | timedelta = 300.0,
+        lease: float | timedelta = 30.0,
+        concurrency: int = 10,
+    ) -> Callable[[Callable[..., Any]], Consumer[T]]:
+        """Make a function the one consumer of this queue: `handler(payload)` or `handler(ctx, payload)`.
+
+        Args:
+            needs: the dependencies that the handler uses; each gets a queue of its own to park in.
+            once_by: the idempotency key of a payload; the same key takes effect once, for 14 days.
+            dead_on: error types that mean: this message can never succeed.
+            max_attempts: turns that may end in the handler's own exception.
+            max_bounces: turns that may end because a dependency failed while its circuit was closed.
+            max_crashes: turns that may take their worker down.
+            max_age: seconds from the original send after which it is dead rather than handled.
+            backoff: between turns.
+            timeout: seconds that a turn may take.
+            lease: seconds that a message is ours without being extended; how long a crash holds it up.
+            concurrency: handlers at once in one worker; no more than any dependency in `needs` lets through.
+
+        Raises:
+            DeclarationError: If the queue has a consumer, or a setting is out of range.
+        """
+        settings = ConsumerSettings(
+            max_attempts=max_attempts,
+            max_bounces=max_bounces,
+            max_crashes=max_crashes,
+            max_age=max_age,
+            backoff=backoff,
+            timeout=timeout,
+            lease=lease,
+            concurrency=concurrency,
+        )
+
+        def register(handler: Callable[..., Any]) -> Consumer[T]:
+            if self.bound_consumer is not None:
+                raise DeclarationError(f"queue {self.name!r}", "has a consumer already", "use a queue for each")
+            self.bound_consumer = Consumer(
+                self.name, self.payload, handler, needs=needs, once_by=once_by, dead_on=dead_on, settings=settings
+            )
+            return self.bound_consumer
+
+        return register
+
+    async def _send(self, messages: list[Message], delay: float) -> None:
+        broker = self._app.runtime.broker
+        size = broker.capabilities.max_batch
+        for start in range(0, len(messages), size):
+            part = messages[start : start + size]
+            outgoing = [Outgoing(message=one, delay=delay, deduplication_id=one.id) for one in part]
+            for error in await broker.send(self.name, outgoing):
+                if error is not None:
+                    raise error
+
+
+def _checked_attributes(attributes: Mapping[str, str] | None) -> dict[str, str]:
+    checked = dict(attributes or {})
+    if len(checked) > 9 or not all(isinstance(one, str) for pair in checked.items() for one in pair):  # noqa: PLR2004
+        raise DeclarationError(f"attributes {sorted(map(str, checked))!r}", "cannot be sent", "give at most 9, of str")
+    return checked
+
+

@@ -1,0 +1,244 @@
+"""The embedded broker's heart: queues in one SQLite database, with the semantics of Amazon SQS.
+
+A synchronous class without threads and without a clock: the time is an argument of every call, so that a test, a model
+checker or a rehearsal can drive it in virtual time. It opens no transaction: whoever calls it does, and what belongs
+together is in one.
+
+Invariants:
+    1. Lease, never delete: a row leaves only by acknowledge, forward or purge.
+    2. A settlement counts only with the receipt of the message's last receive; the row count is checked.
+    3. Every receive makes a new, unguessable receipt, and with it the former one is stale.
+    4. A message is received at most `max_receives` times from a queue that has the limit; the next receive moves it.
+    5. A call that raises a RedriveError has changed nothing.
+    6. Receiving costs the same at any depth: it reads a range of one index.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import apsw
+
+from redrive.broker import Acknowledge, Depth, Forward, Outgoing, Page, QueueSpec, Results, Return, Settlement
+from redrive.errors import LimitExceeded, QueueNotFound, StaleReceipt
+from redrive.message import MAX_BODY, NOTHING, Delivery, Message, Notes
+from redrive.sqlite.statements import named
+
+LONGEST_DELAY = 900.0
+"""Seconds. Source: Amazon SQS, SendMessage `DelaySeconds`: 0 to 900."""
+LONGEST_LEASE = 43_200.0
+"""Seconds. Source: Amazon SQS, ReceiveMessage `VisibilityTimeout`: 0 to 43,200."""
+
+_SQL = named("engine.sql")
+
+
+class _Queue(NamedTuple):
+    id: int
+    dead_letter_queue: str | None
+    max_receives: int | None
+
+
+class Engine:
+    """Queues on one connection. One thread at a time."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._execute = connection.execute
+        self._changes = connection.changes
+        self.became_ready: set[str] = set()
+        """Queues that may have something to receive since this set was last cleared; for waking those who wait."""
+
+    def declare(self, queues: Sequence[QueueSpec]) -> None:
+        """Make the queues exist as described; repeating it writes nothing."""
+        for spec in queues:
+            self._execute(_SQL["declare"], (spec.name, spec.dead_letter_queue, spec.max_receives))
+
+    def queues(self) -> list[str]:
+        """The names of all queues, sorted."""
+        return [name for (name,) in self._execute(_SQL["queues"])]
+
+    def send(self, queue: str, messages: Sequence[Outgoing], now_ms: int) -> Results:
+        """Insert messages; one that is out of limits is answered with its error and does not hold up the others.
+
+        Raises:
+            QueueNotFound: If the queue does not exist.
+        """
+        target = self._queue(queue)
+        results: Results = []
+        for one in messages:
+            message = one.message
+            if error := _refused(one):
+                results.append(error)
+                continue
+            self._execute(
+                _SQL["send"],
+                (
+                    target.id,
+                    now_ms + int(one.delay * 1000),
+                    message.sent_at_ms,
+                    message.id,
+                    message.group,
+                    json.dumps(dict(message.attributes)) if message.attributes else None,
+                    None if message.notes is NOTHING else message.notes.to_json(),
+                    message.body,
+                ),
+            )
+            results.append(None)
+        self.became_ready.add(queue)
+        return results
+
+    def receive(
+        self, queue: str, *, limit: int, lease: float, now_ms: int, ids: Sequence[str] | None = None
+    ) -> list[Delivery]:
+        """Lease up to `limit` ready messages, those that are ready longest first.
+
+        With `ids`, only those, and delayed ones too (they have to carry notes: parked and dead messages do).
+
+        Raises:
+            QueueNotFound: If the queue does not exist.
+            LimitExceeded: If the lease is outside 0 to 12 hours.
+        """
+        if not 0 < lease <= LONGEST_LEASE:
+            raise LimitExceeded("lease", lease, "over 0 and at most 43200 seconds")
+        source = self._queue(queue)
+        until = now_ms + int(lease * 1000)
+        if ids is not None:
+            rows = [
+                row for one in ids for row in self._execute(_SQL["receive_by_id"], (until, source.id, now_ms, one))
+            ]
+            return [_delivery(queue, row) for row in rows]
+        taken: list[Delivery] = []
+        while limit > len(taken):
+            rows = self._execute(_SQL["receive"], (until, source.id, now_ms, limit - len(taken))).fetchall()
+            kept = rows if source.max_receives is None else self._within_limit(source, rows, now_ms)
+            taken += [_delivery(queue, row) for row in kept]
+            if len(kept) == len(rows):
+                break
+        return taken
+
+    def settle(self, settlements: Sequence[Settlement], now_ms: int) -> Results:
+        """Acknowledge, hand back or forward; each by itself (invariant 2)."""
+        return [self._settle(one, now_ms) for one in settlements]
+
+    def extend(self, deliveries: Sequence[Delivery], *, lease: float, now_ms: int) -> Results:
+        """Let leases end `lease` seconds from now.
+
+        Raises:
+            LimitExceeded: If the lease is outside 0 to 12 hours.
+        """
+        if not 0 < lease <= LONGEST_LEASE:
+            raise LimitExceeded("lease", lease, "over 0 and at most 43200 seconds")
+        until = now_ms + int(lease * 1000)
+        return [self._held(one, "extend", (until, *_key(one))) for one in deliveries]
+
+    def browse(self, queue: str, *, cursor: str | None, limit: int) -> Page:
+        """Look at messages in the order they would be received; nothing is counted."""
+        source = self._queue(queue)
+        visible, seq = (int(part) for part in cursor.split(".")) if cursor else (-(2**62), 0)
+        rows = self._execute(_SQL["browse"], (source.id, visible, seq, limit)).fetchall()
+        messages = [_message(row[2:]) for row in rows]
+        return Page(messages=messages, cursor=f"{rows[-1][1]}.{rows[-1][0]}" if len(rows) == limit else None)
+
+    def depth(self, queue: str, now_ms: int) -> Depth:
+        """Count a queue's messages; costs time by its depth."""
+        source = self._queue(queue)
+        ready = self._execute(_SQL["count_ready"], (source.id, now_ms)).get
+        in_flight, waiting = self._execute(_SQL["count_waiting"], (source.id, now_ms)).get
+        return Depth(ready=ready, in_flight=in_flight, delayed=waiting - in_flight)
+
+    def next_visible_ms(self, queue: str) -> int | None:
+        """When the next message of a queue becomes ready (past: it is); None when the queue is empty."""
+        found: int | None = self._execute(_SQL["next_visible"], (self._queue(queue).id,)).get
+        return found
+
+    def purge(self, queue: str) -> int:
+        """Delete everything in a queue, in flight too; how many there were."""
+        self._execute(_SQL["purge"], (self._queue(queue).id,))
+        return self._changes()
+
+    def _settle(self, settlement: Settlement, now_ms: int) -> StaleReceipt | QueueNotFound | LimitExceeded | None:
+        delivery = settlement.delivery
+        match settlement:
+            case Acknowledge():
+                return self._held(delivery, "acknowledge", _key(delivery))
+            case Return(delay=delay, notes=notes):
+                visible = now_ms + int(min(max(delay, 0.0), LONGEST_LEASE) * 1000)
+                self.became_ready.add(delivery.queue)
+                if notes is None:
+                    return self._held(delivery, "hand_back", (visible, *_key(delivery)))
+                return self._held(delivery, "hand_back_noted", (visible, *_key(delivery), notes.to_json()))
+            case Forward():
+                return self._forward(settlement, now_ms)
+
+    def _forward(self, forward: Forward, now_ms: int) -> StaleReceipt | QueueNotFound | LimitExceeded | None:
+        try:
+            target = self._queue(forward.queue)
+        except QueueNotFound as error:
+            return error
+        if error := _refused(Outgoing(message=forward.message, delay=forward.delay)):
+            return error
+        notes, body = forward.message.notes.to_json(), forward.message.body
+        visible = now_ms + int(forward.delay * 1000)
+        self.became_ready.add(forward.queue)
+        return self._held(forward.delivery, "forward", (visible, *_key(forward.delivery), target.id, notes, body))
+
+    def _held(self, delivery: Delivery, statement: str, arguments: tuple[Any, ...]) -> StaleReceipt | None:
+        """Do it, if the delivery's receipt is still the last one."""
+        self._execute(_SQL[statement], arguments)
+        return None if self._changes() == 1 else StaleReceipt(delivery.queue, delivery.message.id)
+
+    def _within_limit(self, source: _Queue, rows: list[tuple[Any, ...]], now_ms: int) -> list[tuple[Any, ...]]:
+        """Move what was received too often to the dead-letter queue (invariant 4); the others."""
+        assert source.max_receives is not None  # noqa: S101 - narrows the type; the schema guarantees it
+        over = [row for row in rows if row[2] > source.max_receives]
+        if not over:
+            return rows
+        dead = self._queue(source.dead_letter_queue or "")
+        for row in over:
+            self._execute(_SQL["give_up"], (dead.id, now_ms, row[0]))
+        self.became_ready.add(source.dead_letter_queue or "")
+        return [row for row in rows if row[2] <= source.max_receives]
+
+    def _queue(self, name: str) -> _Queue:
+        row = self._execute(_SQL["queue"], (name,)).fetchone()
+        if row is None:
+            raise QueueNotFound(name)
+        return _Queue(*row)
+
+
+def _refused(one: Outgoing) -> LimitExceeded | None:
+    if not 0 <= one.delay <= LONGEST_DELAY:
+        return LimitExceeded("delay", one.delay, "from 0 to 900 seconds")
+    if len(one.message.body) > MAX_BODY:
+        return LimitExceeded("size of the body", len(one.message.body), f"at most {MAX_BODY} bytes")
+    return None
+
+
+def _key(delivery: Delivery) -> tuple[int, bytes]:
+    """Row and receipt of a delivery; what is no receipt of ours fits no row."""
+    number, _, secret = delivery.receipt.partition(".")
+    try:
+        return int(number), bytes.fromhex(secret)
+    except ValueError:
+        return 0, b""
+
+
+def _delivery(queue: str, row: tuple[Any, ...]) -> Delivery:
+    return Delivery(
+        message=_message(row[3:]), queue=queue, receipt=f"{row[0]}.{row[1].hex()}", receive_count=row[2]
+    )
+
+
+def _message(row: tuple[Any, ...]) -> Message:
+    identity, sent_at_ms, group, attributes, notes, body = row
+    return Message(
+        id=identity,
+        sent_at_ms=sent_at_ms,
+        group=group,
+        attributes={} if attributes is None else json.loads(attributes),
+        notes=NOTHING if notes is None else Notes.from_json(notes),
+        body=body,
+    )
+
+

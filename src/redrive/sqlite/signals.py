@@ -1,0 +1,108 @@
+"""Waking those who wait for messages, in this process and in others that share the file.
+
+A commit that made messages ready fires the names of their queues. Local waiters are woken by an event; other processes by
+a datagram to each socket in a folder beside the file. A lost datagram costs nothing but time: who waits looks again
+after `BACKSTOP` seconds. (Polling fast enough to be prompt costs 2 % of a core.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import socket
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+BACKSTOP = 1.0
+"""Seconds after which a waiter looks for itself."""
+_LONGEST_SOCKET_PATH = 90
+_ALL = b"*"
+
+
+class Signals:
+    """Events by queue name. Safe from every thread and loop."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiters: dict[str, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
+
+    @contextlib.contextmanager
+    def listening(self, name: str) -> Iterator[asyncio.Event]:
+        """An event of the running loop that is set whenever the queue may have something."""
+        waiter = (asyncio.get_running_loop(), asyncio.Event())
+        with self._lock:
+            self._waiters.setdefault(name, set()).add(waiter)
+        try:
+            yield waiter[1]
+        finally:
+            with self._lock:
+                self._waiters[name].discard(waiter)
+
+    def fire(self, names: Iterable[str] | None = None) -> None:
+        """Wake the waiters of these queues; None: all of them."""
+        with self._lock:
+            chosen = self._waiters if names is None else [name for name in names if name in self._waiters]
+            waiters = [waiter for name in chosen for waiter in self._waiters[name]]
+        for loop, event in waiters:
+            with contextlib.suppress(RuntimeError):  # its loop has closed meanwhile
+                loop.call_soon_threadsafe(event.set)
+
+
+class Neighbours:
+    """The other processes on the same file: tells them what became ready, and hears it from them."""
+
+    def __init__(self, path: str, signals: Signals) -> None:
+        self._signals = signals
+        self._folder = _folder_for(path)
+        self._own = self._folder / f"{os.getpid()}-{id(self):x}"
+        self._receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._receiver.bind(os.fspath(self._own))
+        self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._sender.setblocking(False)  # noqa: FBT003 - the socket module's own signature
+        self._closing = False
+        self._thread = threading.Thread(target=self._listen, name="redrive-wake", daemon=True)
+        self._thread.start()
+
+    def tell(self, names: Iterable[str]) -> None:
+        """Send the names to every other socket in the folder; one whose process is gone is removed."""
+        text = "\n".join(names).encode()
+        datagram = text if len(text) <= 2048 else _ALL
+        for peer in os.listdir(self._folder):
+            if peer != self._own.name:
+                self._send(self._folder / peer, datagram)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._closing = True
+        self._send(self._own, b"")
+        self._thread.join(timeout=5)
+        self._receiver.close()
+        self._sender.close()
+        self._own.unlink(missing_ok=True)
+
+    def _send(self, peer: Path, datagram: bytes) -> None:
+        try:
+            self._sender.sendto(datagram, os.fspath(peer))
+        except ConnectionRefusedError:
+            peer.unlink(missing_ok=True)
+        except OSError:
+            pass  # full or just gone: its backstop finds the message
+
+    def _listen(self) -> None:
+        while not self._closing:
+            datagram = self._receiver.recv(4096)
+            self._signals.fire(None if datagram == _ALL else datagram.decode().split("\n"))
+
+
+def _folder_for(path: str) -> Path:
+    """The folder of sockets beside the file, or in the temporary folder where a socket's path would be too long."""
+    beside = Path(f"{Path(path).resolve()}-wake")
+    if len(os.fspath(beside)) > _LONGEST_SOCKET_PATH - 30:
+        digest = hashlib.blake2b(os.fspath(beside).encode(), digest_size=8).hexdigest()
+        beside = Path(tempfile.gettempdir()) / f"redrive-{os.getuid()}-{digest}"
+    beside.mkdir(mode=0o700, exist_ok=True)
+    return beside

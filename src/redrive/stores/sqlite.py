@@ -1,0 +1,76 @@
+"""The embedded store: entries beside the embedded broker's queues, in the same file and the same commits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from redrive.sqlite.entries import MAX_VALUE
+from redrive.sqlite.writer import Database
+from redrive.store import Entry, Namespace
+
+
+class SqliteStore:
+    """A store in one SQLite file. What was answered is on disk."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @property
+    def address(self) -> str:
+        """`sqlite:` and the file."""
+        return f"sqlite:{self._database.path}"
+
+    @property
+    def max_value(self) -> int:
+        """2 MiB."""
+        return MAX_VALUE
+
+    async def get(self, namespace: Namespace, key: str) -> Entry | None:
+        """The entry, or None when it is absent or expired."""
+        return await self._database.run(lambda tables: tables.entries.get(namespace, key, now_ms=tables.now_ms))
+
+    async def put(  # noqa: PLR0913 - one entry's parts
+        self,
+        namespace: Namespace,
+        key: str,
+        value: bytes,
+        *,
+        if_version: int,
+        due_at_ms: int | None = None,
+        expires_at_ms: int | None = None,
+    ) -> int:
+        """Write the entry if its version still is `if_version`; the new version."""
+        return await self._database.run(
+            lambda tables: tables.entries.put(
+                namespace,
+                key,
+                value,
+                if_version=if_version,
+                due_at_ms=due_at_ms,
+                expires_at_ms=expires_at_ms,
+                now_ms=tables.now_ms,
+            )
+        )
+
+    async def delete(self, namespace: Namespace, key: str, *, if_version: int) -> None:
+        """Remove the entry if its version still is `if_version`."""
+        await self._database.run(
+            lambda tables: tables.entries.delete(namespace, key, if_version=if_version, now_ms=tables.now_ms)
+        )
+
+    async def due(self, namespace: Namespace, *, before_ms: int, limit: int) -> Sequence[Entry]:
+        """Entries due at or before `before_ms`, earliest first."""
+        return await self._database.run(
+            lambda tables: tables.entries.due(namespace, before_ms=before_ms, limit=limit, now_ms=tables.now_ms)
+        )
+
+    async def scan(self, namespace: Namespace, *, after: str = "", limit: int = 100) -> Sequence[Entry]:
+        """Entries whose key is greater than `after`, by key."""
+        return await self._database.run(
+            lambda tables: tables.entries.scan(namespace, after=after, limit=limit, now_ms=tables.now_ms)
+        )
+
+    async def close(self) -> None:
+        """Finish what is queued and close the file, unless the broker did already."""
+        await asyncio.to_thread(self._database.close)

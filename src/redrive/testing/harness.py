@@ -1,0 +1,216 @@
+"""An application in memory and in virtual time.
+
+Nothing here is a mock: the engine, the turns, the healer and the timekeeper are the real ones, driven step by step instead
+of by loops and clocks. A ten-minute outage takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextvars import ContextVar
+from random import Random
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from redrive.broker import Return
+from redrive.brokers.sqlite import SqliteBroker
+from redrive.catalogue import Intake
+from redrive.clock import ManualClock
+from redrive.consumer import Consumer
+from redrive.dependency import Dependency
+from redrive.errors import BrokerError, DeclarationError, StoreError
+from redrive.healer import Healer
+from redrive.leadership import Leadership
+from redrive.message import Delivery, Message
+from redrive.queue import Queue
+from redrive.runtime import Runtime
+from redrive.sqlite.writer import InlineDatabase
+from redrive.store import SCHEDULES, TIMERS
+from redrive.stores.sqlite import SqliteStore
+from redrive.timekeeper import Timekeeper
+from redrive.turn import Held, Turns
+from redrive.worker import parked_queues
+
+if TYPE_CHECKING:
+    from redrive.app import App
+
+T = TypeVar("T")
+R = TypeVar("R")
+_CURRENT: ContextVar[Harness[Any] | None] = ContextVar("redrive_harness", default=None)
+_MOST_TURNS = 100_000
+
+
+class _AlwaysLeads(Leadership):
+    """There is one process."""
+
+    async def held(self) -> bool:
+        return True
+
+
+class Harness(Generic[R]):
+    """`async with app.test(resources=fake) as t:`"""
+
+    def __init__(self, app: App[R], *, resources: R, seed: int) -> None:
+        self._app, self._resources = app, resources
+        self.clock = ManualClock()
+        """Virtual time; `advance` moves it."""
+        self._random = Random(seed)  # noqa: S311 - repeatable on purpose
+        self._sent: dict[str, list[Message]] = {}
+
+    async def __aenter__(self) -> Self:
+        self._database = InlineDatabase(self.clock)
+        broker = _Recording(self._database, self._sent)
+        self._runtime = await self._app.open_on(
+            broker, SqliteStore(self._database), clock=self.clock, random=self._random
+        )
+        self._runtime.resources = self._resources
+        self._turns = {one.queue: (one, Turns(self._runtime, one)) for one in self._app.consumers}
+        self._set_up_leaders()
+        self._token = _CURRENT.set(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _CURRENT.reset(self._token)
+        await self._app.close()
+
+    @property
+    def runtime(self) -> Runtime:
+        """What is open: broker, store, counters."""
+        return self._runtime
+
+    async def drain(self) -> int:
+        """Run turns until nothing is ready now; how many ran. Time stands still."""
+        turns = 0
+        while ran := await self._turn_everything():
+            turns += ran
+            if turns > _MOST_TURNS:
+                message = f"{turns} turns and still something is ready: a message comes back at once, for ever"
+                raise RuntimeError(message)
+        return turns
+
+    async def advance(self, seconds: float) -> int:
+        """Let virtual time pass, stopping at everything that becomes due on the way; how many turns ran."""
+        end = self.clock.now_ms() + int(seconds * 1000)
+        turns = await self._settle_down()
+        while self.clock.now_ms() < end:
+            due = min([end, *(at for at in self._due() if at > self.clock.now_ms())])
+            self.clock.advance((due - self.clock.now_ms()) / 1000)
+            turns += await self._settle_down()
+        return turns
+
+    def down(self, dependency: Dependency[Any]) -> None:
+        """From now on every call and canary of it fails at once."""
+        self._runtime.faults.down(dependency.name)
+
+    def heal(self, dependency: Dependency[Any]) -> None:
+        """It is healthy again; nobody is told: the canary will find out."""
+        self._runtime.faults.heal(dependency.name)
+
+    async def parked(self, queue: Queue[Any]) -> list[Message]:
+        """What waits for a healthy dependency."""
+        consumer = _consumer(queue)
+        return [one for need in consumer.needs for one in await self._browse(consumer.parked_queue(need))]
+
+    async def dead(self, queue: Queue[Any]) -> list[Message]:
+        """What waits for a person."""
+        return await self._browse(_consumer(queue).dead_queue)
+
+    async def waiting(self, queue: Queue[Any]) -> list[Message]:
+        """What is ready or delayed."""
+        return await self._browse(queue.name)
+
+    def sent(self, queue: Queue[Any]) -> list[Message]:
+        """Everything sent to a queue since the test began."""
+        return list(self._sent.get(queue.name, ()))
+
+    def _set_up_leaders(self) -> None:
+        leads = _AlwaysLeads(self._runtime.store, self.clock, task="test", holder="test")
+        self._healers = [
+            Healer(self._runtime, one, parked_queues(self._app.consumers, one.name), leadership=leads)
+            for one in self._app.dependencies.values()
+        ]
+        self._timekeeper = Timekeeper(self._runtime, list(self._app.schedules.values()), leadership=leads)
+        self._intake = Intake(self._runtime.broker, self._runtime.store, self.clock)
+        self._healer_due: dict[int, int] = {}
+
+    async def _turn_everything(self) -> int:
+        ran = 0
+        for consumer, turns in self._turns.values():
+            deliveries = await self._runtime.broker.receive(
+                consumer.queue, limit=consumer.concurrency, lease=consumer.lease
+            )
+            await asyncio.gather(*(self._turn(turns, delivery) for delivery in deliveries))
+            ran += len(deliveries)
+        return ran
+
+    async def _turn(self, turns: Turns, delivery: Delivery) -> None:
+        try:
+            settlement = await turns.turn(Held(delivery))
+        except (StoreError, BrokerError):
+            settlement = Return(delivery=delivery, delay=1.0)
+        if settlement is not None:
+            (error,) = await self._runtime.broker.settle([settlement])
+            if error is not None:
+                raise error
+
+    async def _settle_down(self) -> int:
+        """Drain, and let healers, timekeeper and intake do what is due at this instant."""
+        turns = await self.drain()
+        now = self.clock.now_ms()
+        for number, healer in enumerate(self._healers):
+            if self._healer_due.get(number, 0) <= now:
+                pause = await healer.step()
+                self._healer_due[number] = now + max(1, int(pause * 1000))
+        await self._timekeeper.step()
+        for consumer, _ in self._turns.values():
+            await self._intake.step(consumer.queue)
+        return turns + await self.drain()
+
+    def _due(self) -> list[int]:
+        """The instants at which something becomes due."""
+        tables = self._database.tables
+        found = [tables.engine.next_visible_ms(queue) for queue in self._turns]
+        found += [tables.entries.next_due_ms(TIMERS), tables.entries.next_due_ms(SCHEDULES)]
+        return [at for at in (*found, *self._healer_due.values()) if at is not None]
+
+    async def _browse(self, queue: str) -> list[Message]:
+        return (await self._runtime.broker.browse(queue, limit=10_000)).messages
+
+
+class _Recording(SqliteBroker):
+    """The embedded broker in memory; remembers what was sent."""
+
+    def __init__(self, database: InlineDatabase, sent: dict[str, list[Message]]) -> None:
+        super().__init__(database)
+        self._sent = sent
+
+    async def send(self, queue: str, messages: Any) -> Any:  # noqa: ANN401 - as in SqliteBroker
+        results = await super().send(queue, messages)
+        sent = [one.message for one, error in zip(messages, results, strict=True) if error is None]
+        self._sent.setdefault(queue, []).extend(sent)
+        return results
+
+
+@contextlib.asynccontextmanager
+async def outage(dependency: Dependency[Any], minutes: float) -> AsyncIterator[None]:
+    """An outage of so many minutes of virtual time: it begins here; at the end of the block the rest of it passes, and the
+    dependency is healthy again. What the healer then does takes time of its own: `await t.advance(...)`.
+    """
+    harness = _CURRENT.get()
+    if harness is None:
+        raise DeclarationError(f"outage of {dependency.name!r}", "has no test to happen in", "use it inside app.test()")
+    end = harness.clock.now_ms() + int(minutes * 60_000)
+    harness.down(dependency)
+    yield
+    await harness.advance(max(0.0, (end - harness.clock.now_ms()) / 1000))
+    harness.heal(dependency)
+
+
+def _consumer(queue: Queue[Any]) -> Consumer[Any]:
+    if queue.bound_consumer is None:
+        raise DeclarationError(f"queue {queue.name!r}", "has no consumer", "declare one")
+    return queue.bound_consumer

@@ -1,0 +1,22 @@
+"""The pytest plugin: a fixture that opens applications for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from redrive.app import App
+    from redrive.testing.harness import Harness
+
+
+@pytest.fixture
+def redrive_app() -> Callable[..., Harness[Any]]:
+    """`async with redrive_app(app, resources=fake) as t:` - the application in memory and in virtual time."""
+
+    def open_for_test(app: App[Any], **settings: Any) -> Harness[Any]:  # noqa: ANN401 - passed on
+        return app.test(**settings)
+
+    return open_for_test

@@ -1,0 +1,390 @@
+"""One turn: a delivery goes in, a settlement comes out, and whatever has to be written before it is written.
+
+The order of steps is what makes a crash harmless after any of them:
+
+    handled      the claim is done, then the message is acknowledged
+    unavailable  the claim stays in progress; the degraded handler runs; the claim is released, never done; the message is
+                 forwarded to parked, or handed back delayed
+    dead         the catalogue has the letter, then the claim is released, then the message is forwarded to dead
+    raised       the claim is released, then the message is handed back delayed
+
+A crash in between repeats the turn: the lease runs out and another worker receives the message. A claim that is still in
+progress is waited for; a claim that is done means: acknowledge. (The claim is released before the forward, not after: where
+a forward is one atomic step there is no moment in which two copies exist, and a copy that comes back at once finds the key
+free.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from redrive.broker import Acknowledge, Forward, Return, Settlement
+from redrive.catalogue import Catalogue
+from redrive.consumer import Consumer, Function
+from redrive.context import Context, Outage, entering, leaving
+from redrive.errors import (
+    BrokerError,
+    ClaimLost,
+    PayloadError,
+    Reject,
+    RetryLater,
+    StoreError,
+    Unavailable,
+    VersionConflict,
+)
+from redrive.fingerprint import fingerprint, innermost, place_of, text_of, type_name
+from redrive.message import Delivery, Failure, Message, Notes
+from redrive.once import Claim, Claims, Done, InProgress, payload_hash
+from redrive.runtime import Runtime
+from redrive.verdict import Ack, Dead, Happening, Outcome, Park, Retry, Verdict, decide
+
+_log = logging.getLogger("redrive.consumer")
+_NEWER_DELAY = 30.0
+_LONGEST_LOOK_AGAIN = 2.0
+_DEGRADED_CLAIM = 60.0
+
+
+@dataclass(slots=True)
+class Held:
+    """What this worker holds of one message while its turn runs; the lease keeper extends it."""
+
+    delivery: Delivery
+    claim: Claim | None = None
+    extend_until: float = float("inf")
+    """Seconds of the monotonic clock after which the lease is no longer extended."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What came of running the handler."""
+
+    outcome: Outcome
+    error: BaseException | None = None
+    payload: Any = None
+
+
+class ThreadStuck(Exception):  # noqa: N818 - not an error of the message's
+    """A plain `def` handler outlived its timeout; its thread cannot be stopped, so the process has to go."""
+
+
+class Turns:
+    """Runs the turns of one consumer."""
+
+    def __init__(self, runtime: Runtime, consumer: Consumer[Any], threads: Executor | None = None) -> None:
+        self._runtime, self._consumer, self._threads = runtime, consumer, threads
+        self._claims = Claims(runtime.store, runtime.clock)
+        self._catalogue = Catalogue(runtime.store, runtime.clock)
+        self.stuck = False
+        """Whether a thread outlived its handler's timeout: this process should take no more messages."""
+
+    async def turn(self, held: Held) -> Settlement | None:
+        """Run the handler for one delivery; what to do with it, or None where somebody else's word counts.
+
+        Raises:
+            StoreError: If the store is away; the message was not touched and should be handed back.
+            BrokerError: Likewise, where the store is the broker's own.
+        """
+        delivery = held.delivery
+        if delivery.message.notes.newer is not None:
+            return Return(delivery=delivery, delay=_NEWER_DELAY)
+        began = self._runtime.clock.monotonic()
+        try:
+            run = await self._run(held)
+            return await self._settlement(held, run, began)
+        except ClaimLost as error:
+            _log.warning("%s", error, extra=_ids(delivery))
+            return None
+        except (VersionConflict, NotImplementedError) as error:
+            _log.warning("message %s is handed back: %s", delivery.message.id, error, extra=_ids(delivery))
+            return Return(delivery=delivery, delay=1.0)
+
+    async def crashed(self, held: Held, reason: str) -> Settlement | None:
+        """The settlement of a delivery whose turn took its worker down."""
+        return await self._settlement(held, _Run(Outcome(happening=Happening.CRASHED, reason=reason)), None)
+
+    async def _run(self, held: Held) -> _Run:
+        message, consumer = held.delivery.message, self._consumer
+        age = (self._runtime.clock.now_ms() - message.sent_at_ms) / 1000
+        if consumer.policy.max_age is not None and age > consumer.policy.max_age:
+            limit = f"{age:.0f} s old, over max_age={consumer.policy.max_age:g}"
+            return _Run(Outcome(happening=Happening.EXPIRED, reason=limit))
+        try:
+            payload = consumer.payload.decode(message.body)
+        except PayloadError as error:
+            return _Run(Outcome(happening=Happening.PAYLOAD, reason=error.args[1] if len(error.args) == 2 else str(error)), error)  # noqa: PLR2004, E501
+        key = message.id
+        if consumer.once_by is not None:
+            try:
+                key = self._once_key(consumer.once_by(payload))
+            except Exception as error:  # noqa: BLE001 - the user's function
+                return _Run(self._outcome(error), error)
+            if (refused := await self._claim(held, key, consumer.payload.encode(payload))) is not None:
+                return _Run(refused)
+        context = self._context(held, key)
+        error = await self._called(held, consumer.handler, context, payload)
+        outcome = Outcome(happening=Happening.HANDLED) if error is None else self._outcome(error)
+        return _Run(outcome, error, payload)
+
+    async def _claim(self, held: Held, key: str, canonical: bytes) -> Outcome | None:
+        """Take the claim of an idempotency key; what to do instead of running, or None: run."""
+        taken = await self._claims.take(
+            key,
+            payload_hash=payload_hash(canonical),
+            message_id=held.delivery.message.id,
+            lease=self._consumer.lease,
+        )
+        match taken:
+            case Claim():
+                held.claim = taken
+                return None
+            case InProgress(left=left):
+                return Outcome(happening=Happening.LATER, after=min(left + 0.05, _LONGEST_LOOK_AGAIN))
+            case Done(same_payload=True):
+                return Outcome(happening=Happening.HANDLED)
+            case Done():
+                return Outcome(happening=Happening.CONFLICT, reason=f"key {key!r}")
+
+    async def _called(
+        self, held: Held, function: Function, context: Context[Any], payload: object
+    ) -> BaseException | None:
+        """Call a user's function within the time limit; what it raised, or None."""
+        arguments = (context, payload) if function.takes_context else (payload,)
+        self._runtime.counters.runs += 1
+        token = entering(context)
+        try:
+            if function.is_async:
+                async with asyncio.timeout(self._consumer.timeout):
+                    await function.call(*arguments)
+            else:
+                await self._in_thread(held, function.call, arguments)
+        except TimeoutError as error:
+            return error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return error
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises decides about its message alone
+            return error
+        finally:
+            leaving(token)
+        return None
+
+    async def _in_thread(self, held: Held, call: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        loop = asyncio.get_running_loop()
+        if self._threads is None:
+            call(*arguments)
+            return
+        held.extend_until = self._runtime.clock.monotonic() + self._consumer.timeout
+        running = loop.run_in_executor(self._threads, contextvars.copy_context().run, call, *arguments)
+        done, _ = await asyncio.wait({running}, timeout=self._consumer.timeout)
+        if not done:
+            self.stuck = True
+            running.add_done_callback(lambda late: late.cancelled() or late.exception())
+            message = f"no end within {self._consumer.timeout:g} s, and a thread cannot be stopped"
+            raise TimeoutError(message)
+        await running
+
+    def _outcome(self, error: BaseException) -> Outcome:
+        """What a raised error says: of a group, `Reject` counts first, then any other error, then `Unavailable`."""
+        leaves = list(_leaves(error))
+        reason = f"{type_name(error)}: {text_of(error)}"[:500]
+        if rejected := [one for one in leaves if isinstance(one, (Reject, *self._consumer.dead_on))]:
+            first = rejected[0]
+            text = first.reason if isinstance(first, Reject) else f"{type_name(first)}: {text_of(first)}"
+            return Outcome(happening=Happening.REJECTED, reason=text[:500])
+        if any(not isinstance(one, (Unavailable, RetryLater)) for one in leaves):
+            timeout = isinstance(error, TimeoutError)
+            return Outcome(happening=Happening.TIMEOUT if timeout else Happening.RAISED, reason=reason)
+        if unavailable := [one for one in leaves if isinstance(one, Unavailable)]:
+            return self._unavailable(unavailable[0])
+        later = leaves[0]
+        return Outcome(happening=Happening.LATER, reason=reason, after=getattr(later, "after", None))
+
+    def _unavailable(self, error: Unavailable) -> Outcome:
+        known = error.dependency in self._consumer.needs
+        return Outcome(
+            happening=Happening.UNAVAILABLE,
+            reason=text_of(error),
+            dependency=error.dependency,
+            circuit_open=error.circuit_open and known,
+            counted=error.counted,
+        )
+
+    async def _settlement(self, held: Held, run: _Run, began: float | None) -> Settlement | None:
+        notes = held.delivery.message.notes
+        if run.outcome.happening is Happening.UNAVAILABLE:
+            run, notes = await self._degrade(held, run, notes)
+        verdict = decide(run.outcome, notes, self._consumer.policy, random=self._runtime.random.random())
+        self._runtime.counters.outcomes[run.outcome.happening.value] += 1
+        match verdict:
+            case Ack():
+                if held.claim is not None:
+                    await self._claims.finish(held.claim)
+                return Acknowledge(delivery=held.delivery)
+            case Retry(counted=False):
+                await self._release(held, hold=False)
+                return Return(delivery=held.delivery, delay=verdict.delay)
+            case _:
+                return await self._failed(held, run, verdict, self._failure(held, run, began))
+
+    async def _failed(self, held: Held, run: _Run, verdict: Verdict, failure: Failure) -> Settlement:
+        delivery, message = held.delivery, held.delivery.message
+        match verdict:
+            case Retry():
+                await self._release(held, hold=False)
+                notes = verdict.notes.noting(failure, reason=run.outcome.reason)
+                _log.info(
+                    "message %s of %s again in %.1f s: %s", message.id, delivery.queue, verdict.delay, run.outcome.reason,
+                    extra=_ids(delivery),
+                )
+                return Return(delivery=delivery, delay=verdict.delay, notes=notes)
+            case Park(dependency=dependency):
+                await self._release(held, hold=True)
+                notes = verdict.notes.noting(failure, reason=f"waits for {dependency}").forwarded()
+                return self._forward(delivery, self._consumer.parked_queue(dependency), notes, "park")
+            case Dead(reason=reason):
+                notes = verdict.notes.noting(failure, reason=reason).forwarded()
+                await self._bury(held, run, replace(message, notes=notes), reason)
+                return self._forward(delivery, self._consumer.dead_queue, notes, "dead")
+            case Ack():
+                return Acknowledge(delivery=delivery)
+
+    async def _bury(self, held: Held, run: _Run, message: Message, reason: str) -> None:
+        cause = None if run.error is None else innermost(run.error)
+        mark = fingerprint(
+            run.outcome.happening if cause is None else type_name(cause),
+            "" if cause is None else place_of(cause.__traceback__),
+            reason if cause is None else text_of(cause),
+        )
+        await self._catalogue.enter(held.delivery.queue, message, mark)
+        await self._release(held, hold=True)
+        _log.error("message %s of %s is dead: %s", message.id, held.delivery.queue, reason, extra=_ids(held.delivery))
+        self._runtime.observers.dead(message, reason, self._runtime.clock.now_ms())
+
+    async def _release(self, held: Held, *, hold: bool) -> None:
+        if held.claim is not None:
+            await self._claims.release(held.claim, hold=hold)
+            held.claim = None
+
+    async def _degrade(self, held: Held, run: _Run, notes: Notes) -> tuple[_Run, Notes]:
+        """Run the degraded handler, unless it has served this message; the outcome and notes to go on with."""
+        function = self._consumer.degraded_handlers.get(run.outcome.dependency or "")
+        if function is None or notes.degraded_at_ms is not None or notes.undegraded:
+            return run, notes
+        message = held.delivery.message
+        key = f"degraded:{held.delivery.queue}:{message.id}"
+        taken = await self._claims.take(key, payload_hash="", message_id=message.id, lease=_DEGRADED_CLAIM)
+        if isinstance(taken, Done):
+            return run, replace(notes, degraded_at_ms=self._runtime.clock.now_ms())
+        if isinstance(taken, InProgress):
+            return _Run(Outcome(happening=Happening.LATER, after=min(taken.left, _LONGEST_LOOK_AGAIN))), notes
+        error = await self._called(held, function, self._outage(held, run.outcome), run.payload)
+        if error is None:
+            await self._claims.finish(taken)
+            return run, replace(notes, degraded_at_ms=self._runtime.clock.now_ms())
+        await self._claims.release(taken, hold=False)
+        return self._undegraded(run, error, notes)
+
+    def _undegraded(self, run: _Run, error: BaseException, notes: Notes) -> tuple[_Run, Notes]:
+        """The degraded handler raised: an attempt; when there are none left, the message waits undegraded."""
+        outcome = self._outcome(error)
+        if outcome.happening is Happening.REJECTED:
+            return _Run(outcome, error), notes
+        if notes.attempts + 1 < self._consumer.policy.max_attempts:
+            return _Run(replace(outcome, happening=Happening.RAISED, reason=f"degraded handler: {outcome.reason}"), error), notes
+        _log.error("the degraded handler gave up: %s", outcome.reason)
+        return run, replace(notes, undegraded=True, attempts=0)
+
+    def _forward(self, delivery: Delivery, queue: str, notes: Notes, what: str) -> Forward:
+        return Forward(
+            delivery=delivery,
+            queue=queue,
+            message=replace(delivery.message, notes=notes),
+            deduplication_id=f"{delivery.message.id}/{what}/{notes.forwards}",
+        )
+
+    def _failure(self, held: Held, run: _Run, began: float | None) -> Failure:
+        runtime, error = self._runtime, run.error
+        redact = runtime.redact or str
+        took = 0.0 if began is None else runtime.clock.monotonic() - began
+        return Failure(
+            at_ms=runtime.clock.now_ms(),
+            kind=run.outcome.happening.value,
+            error="" if error is None else type_name(error),
+            text=redact(run.outcome.reason if error is None else text_of(error)),
+            traceback="" if error is None else redact(_traceback(error)),
+            queue=held.delivery.queue,
+            dependency=run.outcome.dependency,
+            worker=runtime.worker,
+            code_version=runtime.code_version,
+            took_ms=int(took * 1000),
+        )
+
+    def _once_key(self, value: object) -> str:
+        if not isinstance(value, (str, int)) or value == "":
+            message = f"once_by gave {value!r}; give a non-empty str or an int"
+            raise TypeError(message)
+        return f"{self._consumer.queue}:{value}"
+
+    def _context(self, held: Held, key: str) -> Context[Any]:
+        return Context(**self._facts(held, key))
+
+    def _outage(self, held: Held, outcome: Outcome) -> Outage[Any]:
+        key = held.claim.key if held.claim is not None else held.delivery.message.id
+        return Outage(
+            **self._facts(held, key),
+            dependency=outcome.dependency or "",
+            reason=outcome.reason,
+            circuit_open=outcome.circuit_open,
+        )
+
+    def _facts(self, held: Held, key: str) -> dict[str, Any]:
+        message = held.delivery.message
+        return {
+            "message_id": message.id,
+            "key": key,
+            "queue": held.delivery.queue,
+            "resources": self._runtime.resources,
+            "attempt": message.notes.attempts + 1,
+            "receive_count": held.delivery.receive_count,
+            "bounces": message.notes.bounces,
+            "sent_at_ms": message.sent_at_ms,
+            "attributes": message.attributes,
+            "group": message.group,
+            "degraded_at_ms": message.notes.degraded_at_ms,
+            "deadline": self._runtime.clock.monotonic() + self._consumer.timeout,
+            "needs": frozenset(self._consumer.needs),
+            "clock": self._runtime.clock,
+        }
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception as problem:  # noqa: BLE001 - a user's __str__ may raise anything
+        return f"<the traceback cannot be shown: {type(problem).__name__}>"
+
+
+def _ids(delivery: Delivery) -> dict[str, str]:
+    return {"message_id": delivery.message.id, "queue": delivery.queue}
+
+
+__all__ = ["BrokerError", "Held", "StoreError", "ThreadStuck", "Turns"]

@@ -1,0 +1,162 @@
+"""What becomes of a message after a turn: one pure function of what happened, its notes and the consumer's policy.
+
+    handled                                    -> Ack
+    the handler's own exception                -> Retry, attempts + 1; Dead beyond max_attempts
+    a dependency failed, its circuit closed    -> Retry, bounces + 1; Dead beyond max_bounces
+    a dependency failed and its circuit opened -> Park, bounces + 1; Dead beyond max_bounces
+    a dependency's circuit is not closed       -> Park, nothing counted
+    it took its worker down                    -> Retry, crashes + 1; Dead beyond max_crashes
+    come back later                            -> Retry, nothing counted
+    it can never succeed                       -> Dead
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from redrive.backoff import Backoff
+from redrive.message import Notes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """When a consumer gives up on a message."""
+
+    max_attempts: int = 3
+    """Turns that may end in the handler's own exception, the last one included; 1 or more."""
+    max_bounces: int = 20
+    """Turns that may end because a dependency failed while its circuit was closed; 1 or more."""
+    max_crashes: int = 3
+    """Turns that may take their worker down; 1 or more."""
+    max_age: float | None = None
+    """Seconds from the original send after which a message is dead rather than handled; None: never."""
+    backoff: Backoff = Backoff()  # noqa: RUF009 - a frozen value, safe to share
+
+    @property
+    def backstop(self) -> int:
+        """The broker's own `maxReceiveCount`: far above ours, for what no worker lives to decide."""
+        return self.max_attempts + self.max_crashes + 20
+
+
+class Happening(StrEnum):
+    """How a turn ended."""
+
+    HANDLED = "handled"
+    RAISED = "raised"
+    TIMEOUT = "timeout"
+    REJECTED = "rejected"
+    PAYLOAD = "payload"
+    EXPIRED = "expired"
+    CONFLICT = "conflict"
+    LATER = "later"
+    UNAVAILABLE = "unavailable"
+    CRASHED = "crashed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What one turn came to."""
+
+    happening: Happening
+    reason: str = ""
+    """For people: goes into the failure record."""
+    after: float | None = None
+    """For LATER: what was asked for, in seconds."""
+    dependency: str | None = None
+    """For UNAVAILABLE: which one."""
+    circuit_open: bool = False
+    """For UNAVAILABLE: whether its circuit is open (park) or closed (delay)."""
+    counted: bool = True
+    """For UNAVAILABLE: whether it is a bounce; a call that the circuit did not let through is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ack:
+    """Done: the message leaves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Ready again after `delay` seconds."""
+
+    delay: float
+    notes: Notes
+    counted: bool = True
+    """Whether it goes into the failure record."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Park:
+    """Wait in the dependency's own queue until it is healthy."""
+
+    dependency: str
+    notes: Notes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dead:
+    """A person has to look."""
+
+    reason: str
+    notes: Notes
+
+
+Verdict = Ack | Retry | Park | Dead
+
+_NEVER_RETRIED = {
+    Happening.REJECTED: "rejected by the handler",
+    Happening.PAYLOAD: "the body does not fit the queue's type",
+    Happening.EXPIRED: "older than max_age",
+    Happening.CONFLICT: "its idempotency key was used for another payload",
+}
+
+
+def decide(outcome: Outcome, notes: Notes, policy: Policy, *, random: float) -> Verdict:
+    """The verdict on one turn.
+
+    Args:
+        outcome: how the turn ended.
+        notes: the message's notes before the turn.
+        policy: the consumer's limits.
+        random: the draw for the backoff, evenly from [0, 1).
+    """
+    match outcome.happening:
+        case Happening.HANDLED:
+            return Ack()
+        case Happening.LATER:
+            return Retry(delay=_later(outcome, policy, random), notes=notes, counted=False)
+        case Happening.UNAVAILABLE:
+            return _unavailable(outcome, notes, policy, random)
+        case Happening.RAISED | Happening.TIMEOUT:
+            counted = replace(notes, attempts=notes.attempts + 1)
+            return _again(outcome, counted, policy, random, counted.attempts, policy.max_attempts, "attempts")
+        case Happening.CRASHED:
+            counted = replace(notes, crashes=notes.crashes + 1)
+            return _again(outcome, counted, policy, random, counted.crashes, policy.max_crashes, "crashes")
+        case never:
+            return Dead(reason=_joined(_NEVER_RETRIED[never], outcome.reason), notes=notes)
+
+
+def _unavailable(outcome: Outcome, notes: Notes, policy: Policy, random: float) -> Verdict:
+    noted = replace(notes, bounces=notes.bounces + outcome.counted)
+    if outcome.circuit_open and noted.bounces < policy.max_bounces:
+        return Park(dependency=outcome.dependency or "", notes=noted)
+    return _again(outcome, noted, policy, random, noted.bounces, policy.max_bounces, "bounces")
+
+
+def _again(  # noqa: PLR0913 - the parts of one sentence
+    outcome: Outcome, notes: Notes, policy: Policy, random: float, count: int, limit: int, what: str
+) -> Verdict:
+    if count >= limit:
+        return Dead(reason=_joined(f"{count} of {limit} {what}", outcome.reason), notes=notes)
+    delay = policy.backoff.delay(count, random=random)
+    return Retry(delay=delay, notes=notes)
+
+
+def _later(outcome: Outcome, policy: Policy, random: float) -> float:
+    return policy.backoff.delay(1, random=random) if outcome.after is None else outcome.after
+
+
+def _joined(*parts: str) -> str:
+    return ": ".join(part for part in parts if part)

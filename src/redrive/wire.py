@@ -1,0 +1,89 @@
+"""Deliveries and settlements as JSON, for the process that runs suspects. No pickle, ever."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+from typing import Any
+
+from redrive.broker import Acknowledge, Forward, Return, Settlement
+from redrive.message import Delivery, Message, Notes
+
+
+def delivery_to_json(delivery: Delivery) -> str:
+    """One line."""
+    message = delivery.message
+    return json.dumps(
+        {
+            "id": message.id,
+            "body": base64.b64encode(message.body).decode(),
+            "sent_at_ms": message.sent_at_ms,
+            "attributes": dict(message.attributes),
+            "group": message.group,
+            "notes": message.notes.to_json(),
+            "queue": delivery.queue,
+            "receipt": delivery.receipt,
+            "receive_count": delivery.receive_count,
+        }
+    )
+
+
+def delivery_from_json(line: str) -> Delivery:
+    """Read one line."""
+    document = json.loads(line)
+    message = Message(
+        id=document["id"],
+        body=base64.b64decode(document["body"]),
+        sent_at_ms=document["sent_at_ms"],
+        attributes=document["attributes"],
+        group=document["group"],
+        notes=Notes.from_json(document["notes"]),
+    )
+    return Delivery(
+        message=message,
+        queue=document["queue"],
+        receipt=document["receipt"],
+        receive_count=document["receive_count"],
+    )
+
+
+def settlement_to_json(settlement: Settlement | None) -> str:
+    """One line; the delivery itself stays with whoever sent it."""
+    document: dict[str, Any]
+    match settlement:
+        case None:
+            document = {"kind": "none"}
+        case Acknowledge():
+            document = {"kind": "acknowledge"}
+        case Return(delay=delay, notes=notes):
+            document = {"kind": "return", "delay": delay, "noted": notes is not None}
+            document["notes"] = None if notes is None else notes.to_json()
+        case Forward(queue=queue, message=message, deduplication_id=deduplication_id):
+            document = {
+                "kind": "forward",
+                "queue": queue,
+                "notes": message.notes.to_json(),
+                "deduplication_id": deduplication_id,
+            }
+    return json.dumps(document)
+
+
+def settlement_from_json(line: str, delivery: Delivery) -> Settlement | None:
+    """Read one line, for the delivery it is about."""
+    document = json.loads(line)
+    match document["kind"]:
+        case "none":
+            return None
+        case "acknowledge":
+            return Acknowledge(delivery=delivery)
+        case "return":
+            notes = Notes.from_json(document["notes"]) if document["noted"] else None
+            return Return(delivery=delivery, delay=document["delay"], notes=notes)
+        case _:
+            return Forward(
+                delivery=delivery,
+                queue=document["queue"],
+                message=replace(delivery.message, notes=Notes.from_json(document["notes"])),
+                deduplication_id=document["deduplication_id"],
+            )

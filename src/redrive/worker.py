@@ -1,0 +1,209 @@
+"""A worker: the pumps of an application's consumers, its healers and its timekeeper, on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from redrive.board import Board
+from redrive.catalogue import Intake
+from redrive.consumer import Consumer
+from redrive.dependency import Dependency
+from redrive.errors import BrokerError, StoreError, VersionConflict
+from redrive.healer import Healer, Parked
+from redrive.isolation import Isolation
+from redrive.leadership import Leadership
+from redrive.pump import Pump
+from redrive.runtime import Runtime
+from redrive.store import ABSENT, WORKERS
+from redrive.timekeeper import Schedule, Timekeeper
+from redrive.turn import Turns
+
+_log = logging.getLogger("redrive.worker")
+GRACE = 25.0
+"""Seconds that running handlers have to finish after a stop is asked for."""
+HEARTBEAT = 1.0
+ALIVE_MS = 10_000
+"""A worker that has not been heard of for this long counts as gone."""
+_IDLE_HEARTBEAT = 3.0
+_REMEMBERED_MS = 24 * 3600 * 1000
+IDLE = 2.0
+_MAX_LOOP_PAUSE = 5.0
+
+
+class Worker:
+    """Runs everything that makes an application's messages move. One loop; `run` until `stop`."""
+
+    def __init__(  # noqa: PLR0913 - its parts
+        self,
+        runtime: Runtime,
+        *,
+        consumers: Sequence[Consumer[Any]],
+        dependencies: Sequence[Dependency[Any]],
+        schedules: Sequence[Schedule],
+        recover_within: dict[str, float],
+        board: Board | None = None,
+        isolation: Isolation | None = None,
+        grace: float = GRACE,
+    ) -> None:
+        self._runtime, self._board, self._isolation, self._grace = runtime, board, isolation, grace
+        self._consumers, self._dependencies = list(consumers), list(dependencies)
+        most = sum(consumer.concurrency for consumer in consumers if not consumer.handler.is_async)
+        self._threads = ThreadPoolExecutor(most or 1, thread_name_prefix="redrive-handler")
+        self._pumps = [
+            Pump(
+                runtime,
+                consumer,
+                Turns(runtime, consumer, self._threads),
+                board=board,
+                isolate=None if isolation is None else isolation.run,
+            )
+            for consumer in consumers
+        ]
+        self._healers = [
+            Healer(
+                runtime,
+                dependency,
+                parked_queues(consumers, dependency.name),
+                recover_within=recover_within.get(dependency.name),
+            )
+            for dependency in dependencies
+        ]
+        self._timekeeper = Timekeeper(runtime, schedules)
+        self._intake = Intake(runtime.broker, runtime.store, runtime.clock)
+        self._intake_leader = Leadership(
+            runtime.store, runtime.clock, task="intake", holder=runtime.worker
+        )
+        self._stop = asyncio.Event()
+        self.stuck = False
+        """Whether a thread outlived its handler's timeout; the process has to be replaced, without waiting for it."""
+
+    async def run(self) -> None:
+        """Work until `stop` is called; then finish what runs, hand the rest back and return."""
+        for pump in self._pumps:
+            pump.start()
+        loops = [
+            self._repeated(self._beat),
+            *(self._repeated(healer.step) for healer in self._healers),
+            self._repeated(self._timekeeper.step),
+            self._repeated(self._take_in),
+        ]
+        tasks = [asyncio.create_task(loop) for loop in loops]
+        watchers = [asyncio.create_task(self._replace_when_stuck(pump)) for pump in self._pumps]
+        await self._stop.wait()
+        await asyncio.gather(*(pump.stop(self._grace) for pump in self._pumps))
+        for task in (*tasks, *watchers):
+            task.cancel()
+        await asyncio.gather(*tasks, *watchers, return_exceptions=True)
+        await self._resign()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def stop(self) -> None:
+        """Ask `run` to finish. Safe to call twice."""
+        self._stop.set()
+
+    async def _repeated(self, step: Callable[[], Awaitable[float]]) -> None:
+        """Call a step for ever, as often as it asks; whatever it raises is logged, counted and survived."""
+        failures = 0
+        while True:
+            try:
+                pause = await step()
+                failures = 0
+            except (BrokerError, StoreError) as error:
+                failures += 1
+                self._runtime.counters.loop_errors += 1
+                if failures == 1:
+                    _log.warning("%s is waiting: %s", getattr(step, "__qualname__", step), error)
+                pause = min(_MAX_LOOP_PAUSE, 0.2 * 2**failures)
+            except Exception:
+                failures += 1
+                self._runtime.counters.loop_errors += 1
+                _log.exception("%s raised", getattr(step, "__qualname__", step))
+                pause = min(_MAX_LOOP_PAUSE, 0.2 * 2**failures)
+            await asyncio.sleep(pause)
+
+    async def _replace_when_stuck(self, pump: Pump) -> None:
+        await pump.stuck.wait()
+        self.stuck = True
+        _log.error("a handler's thread outlived its timeout and cannot be stopped; this worker is replaced")
+        self.stop()
+
+    async def _take_in(self) -> float:
+        if await self._intake_leader.held():
+            for consumer in self._consumers:
+                await self._intake.step(consumer.queue)
+        return IDLE
+
+    async def _resign(self) -> None:
+        for one in (*self._healers, self._timekeeper, self._intake_leader):
+            with contextlib.suppress(BrokerError, StoreError):
+                await one.resign()
+        with contextlib.suppress(BrokerError, StoreError):
+            await self._say(gone=True)
+
+    _said: tuple[str, float] = ("", float("-inf"))
+
+    async def _beat(self) -> float:
+        """Say that this worker is alive and what it counted; hear of the others."""
+        now = self._runtime.clock.monotonic()
+        if self._board is not None:
+            self._board.beat(now)
+        counts = json.dumps(self._runtime.counters.to_document())
+        if counts != self._said[0] or now - self._said[1] >= _IDLE_HEARTBEAT:
+            await self._say()
+            self._said = (counts, now)
+            await self._hear()
+        return HEARTBEAT
+
+    async def _say(self, *, gone: bool = False) -> None:
+        now_ms = self._runtime.clock.now_ms()
+        document = {
+            "v": 1,
+            "app": self._runtime.app,
+            "at_ms": 0 if gone else now_ms,
+            "pid": os.getpid(),
+            "queues": [consumer.queue for consumer in self._consumers],
+            "counters": self._runtime.counters.to_document(),
+        }
+        key = f"{self._runtime.app}/{self._runtime.worker}"
+        entry = await self._runtime.store.get(WORKERS, key)
+        with contextlib.suppress(VersionConflict):
+            await self._runtime.store.put(
+                WORKERS,
+                key,
+                json.dumps(document).encode(),
+                if_version=ABSENT if entry is None else entry.version,
+                expires_at_ms=now_ms + _REMEMBERED_MS,
+            )
+
+    async def _hear(self) -> None:
+        """How many workers there are, and how many calls of each dependency failed in the others."""
+        prefix = f"{self._runtime.app}/"
+        others = 0
+        failures: dict[str, int] = {}
+        for entry in await self._runtime.store.scan(WORKERS, after=prefix, limit=1000):
+            if not entry.key.startswith(prefix) or entry.key == prefix + self._runtime.worker:
+                continue
+            document = json.loads(entry.value)
+            others += self._runtime.clock.now_ms() - document["at_ms"] < ALIVE_MS
+            for name, count in document["counters"]["failures"].items():
+                failures[name] = failures.get(name, 0) + count
+        for dependency in self._dependencies:
+            if dependency.gate is not None:
+                dependency.gate.alone = not others
+                dependency.gate.peer_failures = failures.get(dependency.name, 0)
+
+
+def parked_queues(consumers: Sequence[Consumer[Any]], dependency: str) -> list[Parked]:
+    """Where messages wait for a dependency, and where they go back to."""
+    return [
+        Parked(consumer.queue, consumer.parked_queue(dependency))
+        for consumer in consumers
+        if dependency in consumer.needs
+    ]
