@@ -125,6 +125,8 @@ class Notes:
     """How often it was moved to another queue; makes each forward's deduplication id its own."""
     degraded_at_ms: int | None = None
     """When the degraded handler served it."""
+    redriven_at_ms: int | None = None
+    """When a person sent it back; `max_age` counts from then."""
     undegraded: bool = False
     """True when it was parked although its degraded handler failed for good."""
     failure: FailureRecord | None = None
@@ -136,7 +138,7 @@ class Notes:
         if self.newer is not None or self == NOTHING:
             return self.newer
         document: dict[str, Any] = {"v": _VERSION}
-        for name in ("attempts", "bounces", "crashes", "forwards", "degraded_at_ms", "undegraded"):
+        for name in ("attempts", "bounces", "crashes", "forwards", "degraded_at_ms", "redriven_at_ms", "undegraded"):
             if value := getattr(self, name):
                 document[name] = value
         if self.failure is not None:
@@ -165,9 +167,9 @@ class Notes:
         """The notes for the next queue."""
         return replace(self, forwards=self.forwards + 1)
 
-    def fresh(self) -> Notes:
-        """The notes of a message that gets a new start: its counters are zero, its history is kept."""
-        return replace(self, attempts=0, bounces=0, crashes=0)
+    def fresh(self, now_ms: int) -> Notes:
+        """The notes of a message that a person gives a new start: its counters are zero, its history is kept."""
+        return replace(self, attempts=0, bounces=0, crashes=0, redriven_at_ms=now_ms)
 
 
 NOTHING = Notes()

@@ -111,7 +111,8 @@ class Turns:
 
     async def _run(self, held: Held) -> _Run:
         message, consumer = held.delivery.message, self._consumer
-        age = (self._runtime.clock.now_ms() - message.sent_at_ms) / 1000
+        since = max(message.sent_at_ms, message.notes.redriven_at_ms or 0)
+        age = (self._runtime.clock.now_ms() - since) / 1000
         if consumer.policy.max_age is not None and age > consumer.policy.max_age:
             limit = f"{age:.0f} s old, over max_age={consumer.policy.max_age:g}"
             return _Run(Outcome(happening=Happening.EXPIRED, reason=limit))
