@@ -145,7 +145,7 @@ class App(Generic[R]):
         self.queues[name] = queue
         return queue
 
-    def dependency(  # noqa: PLR0913 - one setting each
+    def dependency(
         self,
         name: str,
         *,
@@ -169,10 +169,11 @@ class App(Generic[R]):
                 `recover_within` says otherwise.
             recover_within: how soon after the dependency is healthy everything parked should be handled, in seconds;
                 sets the canary's period to a tenth, and a forecast that is longer is a warning.
-            trip_after: failures in a row, of different messages, that trip the circuit; half of ten calls or more in 30 s
-                trip it too.
-            faults: which errors are its faults: types, or a predicate. Unless given: every Exception but bugs (TypeError,
-                AttributeError, NameError, LookupError, AssertionError, ValidationError), `Reject` and `RetryLater`.
+            trip_after: failures in a row, of different messages, that trip the circuit; half of ten calls or more in
+                30 s trip it too.
+            faults: which errors are its faults: types, or a predicate. Unless given: every Exception but bugs
+                (TypeError, AttributeError, NameError, LookupError, AssertionError, ValidationError), `Reject` and
+                `RetryLater`.
             max_rate: the fastest redrive, in messages a second.
 
         Raises:
@@ -207,7 +208,7 @@ class App(Generic[R]):
         length = _period(period)
 
         def register(function: F) -> F:
-            title = name or getattr(function, "__name__", "schedule")
+            title = str(name or getattr(function, "__name__", "schedule"))
             if title in self.schedules:
                 raise DeclarationError(f"schedule {title!r}", "is declared twice", "give one of them name=...")
             self.schedules[title] = Schedule(name=title, every=length, function=function)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from redrive.errors import DeclarationError
 
 _LARGEST_EXPONENT = 62
+_LONGEST = 43_200.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +30,7 @@ class Backoff:
 
     def __post_init__(self) -> None:
         first, maximum = seconds(self.first), seconds(self.maximum)
-        if not 0 < first <= maximum <= 43_200:
+        if not 0 < first <= maximum <= _LONGEST:
             raise DeclarationError(
                 f"Backoff(first={first!r}, maximum={maximum!r})", "is out of range", "use 0 < first <= maximum <= 43200"
             )

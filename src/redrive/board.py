@@ -1,7 +1,7 @@
 """The board: what a worker child is doing, in memory that outlives it.
 
-The child writes in each lane's slot which message is running; the supervisor, which runs no user code, reads it when the
-child is dead. A memory-mapped file, because it costs a microsecond a message and needs nobody's help in a crash.
+The child writes in each lane's slot which message is running; the supervisor, which runs no user code, reads it when
+the child is dead. A memory-mapped file, because it costs a microsecond a message and needs nobody's help in a crash.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ class Board:
 
     def running(self) -> list[str]:
         """`queue/message id` of everything that runs."""
-        found = []
-        for at in range(_HEADER, _HEADER + _SLOT * _SLOTS, _SLOT):
-            if self._map[at]:
-                found.append(self._map[at : at + _SLOT].split(b"\0", 1)[0].decode("utf-8", "replace"))
-        return found
+        return [
+            self._map[at : at + _SLOT].split(b"\0", 1)[0].decode("utf-8", "replace")
+            for at in range(_HEADER, _HEADER + _SLOT * _SLOTS, _SLOT)
+            if self._map[at]
+        ]
 
     def close(self) -> None:
         """Let go of the memory."""

@@ -1,7 +1,7 @@
 """The catalogue: an entry in the store for every dead letter, written before the letter is.
 
-Search, groups, edit and redrive read the catalogue on every broker, also where the broker cannot be browsed. A letter that
-the broker's own backstop made dead has no entry; the intake gives it one.
+Search, groups, edit and redrive read the catalogue on every broker, also where the broker cannot be browsed. A letter
+that the broker's own backstop made dead has no entry; the intake gives it one.
 """
 
 from __future__ import annotations

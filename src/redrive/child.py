@@ -103,9 +103,7 @@ def main() -> int:
             asyncio.run(run_isolated(app))
             return 0
         isolated = ["-m", "redrive.child", "isolated", options.target, "--app-dir", options.app_dir]
-        return asyncio.run(
-            run_app(app, grace=options.grace, board=Board(options.board), isolated_by=isolated)
-        )
+        return asyncio.run(run_app(app, grace=options.grace, board=Board(options.board), isolated_by=isolated))
     except RedriveError as error:
         _log.critical("%s", error)
         return MISCONFIGURED

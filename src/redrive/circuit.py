@@ -1,7 +1,7 @@
 """When to stop calling a dependency, and when to begin again.
 
-Two values, both without I/O. A `Window` is one worker's own view: the last calls it made. A `Circuit` is what all workers
-share: it is kept in the store, and every change of it is a pure function from the old one to the new one.
+Two values, both without I/O. A `Window` is one worker's own view: the last calls it made. A `Circuit` is what all
+workers share: it is kept in the store, and every change of it is a pure function from the old one to the new one.
 
     closed ──trips──► open ──probe passed──► half-open ──one success──► closed
                        ▲ ▲                        │
@@ -10,8 +10,8 @@ share: it is kept in the store, and every change of it is a pure function from t
 
 Invariants:
     1. Every change of state begins a new generation; results of an earlier generation change nothing.
-    2. Half-open cannot wedge: it is left by any one result, and permits to try expire (see `Dependency`), so that a worker
-       which died with one holds nobody up.
+    2. Half-open cannot wedge: it is left by any one result, and permits to try expire (see `Dependency`), so that a
+       worker which died with one holds nobody up.
     3. The time between probes grows with each failed probe, never beyond the canary's period, and starts again only
        after five minutes closed.
 """
@@ -207,9 +207,7 @@ def failed(
     """A real call of this generation failed: half-open opens again, for longer."""
     if circuit.state is not State.HALF_OPEN or circuit.generation != generation:
         return circuit
-    return _opened(
-        circuit, policy, circuit.failed_probes + 1, owner=owner, reason=reason, now_ms=now_ms, random=random
-    )
+    return _opened(circuit, policy, circuit.failed_probes + 1, owner=owner, reason=reason, now_ms=now_ms, random=random)
 
 
 def forced(circuit: Circuit, state: State, *, owner: str, reason: str, now_ms: int, until_ms: int | None) -> Circuit:
@@ -237,9 +235,7 @@ def _opened(
     random: float,
 ) -> Circuit:
     changed = _changed(circuit, State.OPEN, owner=owner, reason=reason, now_ms=now_ms)
-    return replace(
-        changed, failed_probes=failed_probes, probe_at_ms=now_ms + _wait_ms(policy, failed_probes, random)
-    )
+    return replace(changed, failed_probes=failed_probes, probe_at_ms=now_ms + _wait_ms(policy, failed_probes, random))
 
 
 def _changed(circuit: Circuit, state: State, *, owner: str, reason: str, now_ms: int) -> Circuit:

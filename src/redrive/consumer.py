@@ -70,7 +70,7 @@ class Function:
 class Consumer(Generic[T]):
     """The one consumer of a queue. Calling it calls its handler, nothing else: for tests of the handler itself."""
 
-    def __init__(  # noqa: PLR0913 - one declaration
+    def __init__(
         self,
         queue: str,
         payload: Payload[T],
@@ -103,8 +103,8 @@ class Consumer(Generic[T]):
     def degraded(self, dependency: Dependency[Any]) -> Callable[[H], H]:
         """Register what to do, at once, when this dependency is unavailable and the message has to wait for it.
 
-        The function takes (payload) or (outage, payload). It runs before the message is parked or delayed, at least once
-        and not again on later parks; if it raises, that is an attempt.
+        The function takes (payload) or (outage, payload). It runs before the message is parked or delayed, at least
+        once and not again on later parks; if it raises, that is an attempt.
 
         Raises:
             DeclarationError: If the consumer does not need the dependency, or has such a handler already.

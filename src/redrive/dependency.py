@@ -42,7 +42,7 @@ class Dependency(Generic[R]):
     leaves it as `Unavailable`; a bug (TypeError, LookupError, ...), a `Reject` and a `RetryLater` leave it as they are.
     """
 
-    def __init__(  # noqa: PLR0913 - one setting each
+    def __init__(
         self,
         name: str,
         *,
@@ -227,4 +227,3 @@ async def _called(function: Callable[..., Any], resources: object) -> None:
     result = function(resources) if takes_resources else function()
     if inspect.isawaitable(result):
         await result
-

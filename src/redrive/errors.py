@@ -52,7 +52,8 @@ class NotConfigured(ConfigurationError):
     def __str__(self) -> str:
         return (
             f"application {self.app!r} has no broker; "
-            f"write App({self.app!r}, broker='sqlite:{self.app}.db') or set REDRIVE_BROKER=sqlite:/path/to/{self.app}.db"
+            f"write App({self.app!r}, broker='sqlite:{self.app}.db') "
+            f"or set REDRIVE_BROKER=sqlite:/path/to/{self.app}.db"
         )
 
 
@@ -75,7 +76,9 @@ class NotOpen(ConfigurationError):
         self.app = app
 
     def __str__(self) -> str:
-        return f"application {self.app!r} is not open; use it inside `async with app:`, or `send_blocking` in plain code"
+        return (
+            f"application {self.app!r} is not open; use it inside `async with app:`, or `send_blocking` in plain code"
+        )
 
 
 class UndeclaredDependency(ConfigurationError):
@@ -152,7 +155,8 @@ class QueueNotFound(BrokerError):
         self.queue = queue
 
     def __str__(self) -> str:
-        return f"queue {self.queue!r} does not exist; declare it with app.queue({self.queue!r}, ...) and open the application"
+        remedy = f"declare it with app.queue({self.queue!r}, ...) and open the application"
+        return f"queue {self.queue!r} does not exist; {remedy}"
 
 
 class StaleReceipt(BrokerError):

@@ -1,5 +1,7 @@
-"""Which failures are the same failure: the innermost error's type, where the user's code raised it, and its text less
-numbers and ids."""
+"""Which failures are the same failure.
+
+The innermost error's type, where the user's code raised it, and its text less numbers and ids.
+"""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ Invariants:
     2. Whoever waits for a place looks at the circuit again before going through.
     3. A call's result counts only in the generation that it began in.
     4. A permit to try while half-open expires after twice the call's timeout: it cannot wedge.
-    5. A trip opens this gate at once. The shared circuit opens when this worker is the only one, when a second one reports
-       within ten seconds, or when the canary fails too.
+    5. A trip opens this gate at once. The shared circuit opens when this worker is the only one, when a second one
+       reports within ten seconds, or when the canary fails too.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Permit:
 class Gate:
     """One worker's view of one dependency. One loop."""
 
-    def __init__(  # noqa: PLR0913 - its surroundings, given once
+    def __init__(
         self,
         name: str,
         *,
@@ -243,4 +243,3 @@ class Gate:
             if not place.done():
                 place.set_result(None)
                 count -= 1
-

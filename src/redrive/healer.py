@@ -7,8 +7,8 @@ through always mean that a redrive runs, whoever parked them and whatever was mi
     half-open  one parked message is the trial; nothing parked and a good canary -> closed.
     closed     a redrive: at most what was there when it began, at the rate of the ramp.
 
-One leader among all workers does it. A leader that dies is followed within a leadership's length; what it had taken out of
-a parked queue comes back when the lease ends.
+One leader among all workers does it. A leader that dies is followed within a leadership's length; what it had taken
+out of a parked queue comes back when the lease ends.
 """
 
 from __future__ import annotations
@@ -169,7 +169,11 @@ class Healer:
         if self._recover_within is not None and left / rate > self._recover_within:
             _log.warning(
                 "%d messages wait for %s: at %g/s that takes %.0f s, longer than recover_within=%g; raise max_rate",
-                left, self._dependency.name, rate, left / rate, self._recover_within,
+                left,
+                self._dependency.name,
+                rate,
+                left / rate,
+                self._recover_within,
             )
         return _Redrive(left=left, ramp=Ramp.begin(now, maximum=rate), failures=failures)
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from redrive.broker import Settlement
+from redrive.broker import Return, Settlement
 from redrive.consumer import Consumer
 from redrive.errors import StoreError, VersionConflict
 from redrive.message import Delivery
@@ -71,13 +71,10 @@ class Isolation:
                 reason = _how_it_ended(status)
                 _log.warning("message %s took its process down: %s", delivery.message.id, reason)
                 settlement = await Turns(self._runtime, consumer).crashed(Held(delivery), reason)
-                if settlement is not None and self._still_suspect(settlement):
-                    return settlement
+                if isinstance(settlement, Return):
+                    return settlement  # still a suspect, until it is dead or handled
             await self._clear(delivery)
             return settlement
-
-    def _still_suspect(self, settlement: Settlement) -> bool:
-        return settlement.__class__.__name__ == "Return"
 
     async def _clear(self, delivery: Delivery) -> None:
         key = f"{delivery.queue}/{delivery.message.id}"

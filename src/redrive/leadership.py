@@ -1,7 +1,7 @@
 """One leader for each task among all workers, by the store alone.
 
-A leader renews its entry; who wants to take over has to see one and the same version for the leadership's whole length by
-its own monotonic clock. No two machines' clocks are compared. A leader that could not renew in time stops by itself.
+A leader renews its entry; who wants to take over has to see one and the same version for the leadership's whole length
+by its own monotonic clock. No two machines' clocks are compared. A leader that could not renew in time stops by itself.
 """
 
 from __future__ import annotations

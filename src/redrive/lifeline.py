@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 
 
-def when_parent_is_gone(call: Callable[[], None]) -> None:
+def when_parent_is_gone(call: Callable[[], object]) -> None:
     """Call once standard input ends, from a thread; nothing may be written to it."""
 
     def watch() -> None:

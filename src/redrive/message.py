@@ -25,6 +25,7 @@ MAX_RECORD = 32 * 1024
 _KEPT_ATTEMPTS = 20
 _LONGEST_TEXT = 1_000
 _LONGEST_TRACEBACK = 6_000
+_SHORTEST_TRACEBACK = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,8 @@ class Failure:
     at_ms: int
     """When the turn ended."""
     kind: str
-    """What happened, in one word: `raised`, `rejected`, `payload`, `unavailable`, `timeout`, `crashed`, `expired`, `conflict`."""
+    """What happened, in one word: `raised`, `rejected`, `payload`, `unavailable`, `timeout`, `crashed`, `expired`,
+    `conflict`."""
     error: str = ""
     """The exception's type, with its module."""
     text: str = ""
@@ -80,6 +82,7 @@ class FailureRecord:
 
     def to_document(self) -> dict[str, Any]:
         """The JSON form, shrunk until it is at most 32 KB: texts and tracebacks go first, times and types stay."""
+        document: dict[str, Any] = {}
         for traceback, text, kept in ((_LONGEST_TRACEBACK, _LONGEST_TEXT, 20), (1_500, 300, 20), (0, 60, 5), (0, 0, 1)):
             shrunk = replace(
                 self,
@@ -227,7 +230,7 @@ def _cut(failure: Failure, *, traceback: int = _LONGEST_TRACEBACK, text: int = _
 def _without_middle(text: str, length: int) -> str:
     if len(text) <= length:
         return text
-    if length < 100:
+    if length < _SHORTEST_TRACEBACK:
         return ""
     head = length // 3
     return f"{text[:head]}\n[... {len(text) - length} characters cut ...]\n{text[head - length :]}"

@@ -5,8 +5,8 @@
        └──── release ────┘  └── taken over when its lease ran out
 
 Invariants:
-    1. Every write is conditional on the version read. Whoever takes a claim over changes the version, so that the former
-       holder's finish writes nothing (ClaimLost).
+    1. Every write is conditional on the version read. Whoever takes a claim over changes the version, so that the
+       former holder's finish writes nothing (ClaimLost).
     2. Each take raises the fence by one; an effect that can compare numbers can refuse a late one.
     3. A key whose message is parked or dead does not expire: its later copy must still be known.
 """
@@ -73,9 +73,7 @@ class Claims:
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store, self._clock = store, clock
 
-    async def take(
-        self, key: str, *, payload_hash: str, message_id: str, lease: float
-    ) -> Claim | InProgress | Done:
+    async def take(self, key: str, *, payload_hash: str, message_id: str, lease: float) -> Claim | InProgress | Done:
         """Take the claim for a key, unless somebody has it or its work is done.
 
         Args:
@@ -89,7 +87,7 @@ class Claims:
         """
         while True:
             entry = await self._store.get(CLAIMS, _digest(key))
-            document = {"fence": 0, "held": []} if entry is None else json.loads(entry.value)
+            document: dict[str, Any] = {"fence": 0, "held": []} if entry is None else json.loads(entry.value)
             if found := self._standing(document, payload_hash):
                 if isinstance(found, Done) and entry is not None and message_id in document["held"]:
                     await self._let_go(key, document, entry.version, message_id)

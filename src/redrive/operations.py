@@ -1,7 +1,7 @@
 """What an operator can do, said once for the CLI, the console and programs.
 
-It needs the broker and the store, and not the application's code: a worker leaves a manifest. With the code at hand, bodies
-are checked against the queue's own type; without it, against the schema in the manifest.
+It needs the broker and the store, and not the application's code: a worker leaves a manifest. With the code at hand,
+bodies are checked against the queue's own type; without it, against the schema in the manifest.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ _LEASE = 30.0
 _PART = 100
 
 Checked = Literal["type", "schema", "json"]
-"""How a body was checked: by the queue's own type, by the schema in the manifest, or as JSON alone (nothing is known)."""
+"""How a body was checked: by the queue's own type, by the schema in the manifest, or as JSON alone (nothing is
+known)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,8 +303,8 @@ class Operations:
     async def redrive(self, letter: Letter, body: bytes | None = None) -> None:
         """Send a letter back to its queue under its own id, edited if a body is given, with its counters at zero.
 
-        The message is moved first and the catalogue told afterwards: a crash in between leaves an entry that says dead for
-        a message that is not; asking again says so and puts it right.
+        The message is moved first and the catalogue told afterwards: a crash in between leaves an entry that says dead
+        for a message that is not; asking again says so and puts it right.
 
         Raises:
             PayloadError: If the edited body does not fit.
@@ -538,5 +539,3 @@ def _check_schema(queue: str, document: object, schema: dict[str, Any]) -> None:
     ]
     if problems:
         raise PayloadError(queue, "; ".join(problems[:3]))
-
-

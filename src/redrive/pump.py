@@ -102,7 +102,9 @@ class Pump:
         except asyncio.CancelledError:
             raise
         except BaseException:
-            _log.critical("a loop of the worker for %s ended; its messages come back", self._consumer.queue, exc_info=True)
+            _log.critical(
+                "a loop of the worker for %s ended; its messages come back", self._consumer.queue, exc_info=True
+            )
             raise
 
     async def _receiving(self) -> None:
@@ -125,7 +127,7 @@ class Pump:
                 if failures == 1:
                     _log.warning("cannot receive from %s: %s; trying again", self._consumer.queue, error)
                 await self._pause(min(_LONGEST_BACKOFF, 0.1 * 2**failures) * (0.5 + self._runtime.random.random() / 2))
-            except Exception:
+            except Exception:  # noqa: BLE001 - an outermost loop: logged, counted, survived
                 self._runtime.counters.loop_errors += 1
                 _log.exception("receiving from %s raised", self._consumer.queue)
                 await self._pause(1.0)
@@ -194,7 +196,7 @@ class Pump:
             _log.warning("message %s is handed back: %s", delivery.message.id, error)
             self._runtime.counters.loop_errors += 1
             return Return(delivery=delivery, delay=1.0)
-        except Exception:
+        except Exception:  # noqa: BLE001 - an outermost loop: logged, counted, survived
             _log.exception("the turn of message %s of %s raised", delivery.message.id, delivery.queue)
             self._runtime.counters.loop_errors += 1
             return Return(delivery=delivery, delay=5.0)
@@ -238,14 +240,14 @@ class Pump:
                 self._runtime.counters.loop_errors += 1
                 _log.warning("%d messages of %s cannot be settled: %s", len(batch), self._consumer.queue, error)
                 await self._pause(0.1 * 2**number)
-            except Exception:
+            except Exception:  # noqa: BLE001 - an outermost loop: logged, counted, survived
                 self._runtime.counters.loop_errors += 1
                 _log.exception("settling %d messages of %s raised", len(batch), self._consumer.queue)
                 return
             else:
-                for error in results:
-                    if error is not None:
-                        _log.warning("%s", error)
+                for refused in results:
+                    if refused is not None:
+                        _log.warning("%s", refused)
                 return
 
     async def _extending(self) -> None:
@@ -256,7 +258,7 @@ class Pump:
             except (BrokerError, StoreError) as error:
                 self._runtime.counters.loop_errors += 1
                 _log.warning("leases of %s cannot be extended: %s", self._consumer.queue, error)
-            except Exception:
+            except Exception:  # noqa: BLE001 - an outermost loop: logged, counted, survived
                 self._runtime.counters.loop_errors += 1
                 _log.exception("extending leases of %s raised", self._consumer.queue)
 

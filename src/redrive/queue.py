@@ -176,5 +176,3 @@ def _checked_attributes(attributes: Mapping[str, str] | None) -> dict[str, str]:
     if len(checked) > 9 or not all(isinstance(one, str) for pair in checked.items() for one in pair):  # noqa: PLR2004
         raise DeclarationError(f"attributes {sorted(map(str, checked))!r}", "cannot be sent", "give at most 9, of str")
     return checked
-
-

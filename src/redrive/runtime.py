@@ -47,7 +47,7 @@ class Observers:
                 return
             try:
                 call()
-            except Exception:
+            except Exception:  # noqa: BLE001 - an outermost loop: logged, counted, survived
                 _log.exception("an observer raised")
 
 

@@ -67,7 +67,7 @@ class Store(Protocol):
         """The entry, or None when it is absent or expired."""
         ...
 
-    async def put(  # noqa: PLR0913 - one entry's parts
+    async def put(
         self,
         namespace: Namespace,
         key: str,

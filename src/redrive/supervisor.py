@@ -1,8 +1,8 @@
 """`redrive worker`: keeps worker children running, and runs no user code itself.
 
-When a child dies, or its loop has not turned for longer than a handler may take, the messages on its board become suspects:
-written into the store before the next child starts, so that they run one at a time in a process of their own, and only the
-one that takes that down is charged a crash.
+When a child dies, or its loop has not turned for longer than a handler may take, the messages on its board become
+suspects: written into the store before the next child starts, so that they run one at a time in a process of their
+own, and only the one that takes that down is charged a crash.
 """
 
 from __future__ import annotations

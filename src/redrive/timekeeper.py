@@ -117,9 +117,7 @@ class Timekeeper:
         period = int(schedule.every * 1000)
         due = entry.due_at_ms + period * max(1, -(-(now_ms - entry.due_at_ms + 1) // period))
         try:
-            await self._runtime.store.put(
-                SCHEDULES, entry.key, entry.value, if_version=entry.version, due_at_ms=due
-            )
+            await self._runtime.store.put(SCHEDULES, entry.key, entry.value, if_version=entry.version, due_at_ms=due)
         except VersionConflict:
             return
         try:
@@ -127,5 +125,5 @@ class Timekeeper:
             result = schedule.function(self._runtime.resources) if takes_resources else schedule.function()
             if inspect.isawaitable(result):
                 await result
-        except Exception:
+        except Exception:  # noqa: BLE001 - an outermost loop: logged, counted, survived
             _log.exception("schedule %s raised; it runs again in %g s", schedule.name, schedule.every)

@@ -3,15 +3,15 @@
 The order of steps is what makes a crash harmless after any of them:
 
     handled      the claim is done, then the message is acknowledged
-    unavailable  the claim stays in progress; the degraded handler runs; the claim is released, never done; the message is
-                 forwarded to parked, or handed back delayed
+    unavailable  the claim stays in progress; the degraded handler runs; the claim is released, never done; the message
+                 is forwarded to parked, or handed back delayed
     dead         the catalogue has the letter, then the claim is released, then the message is forwarded to dead
     raised       the claim is released, then the message is handed back delayed
 
-A crash in between repeats the turn: the lease runs out and another worker receives the message. A claim that is still in
-progress is waited for; a claim that is done means: acknowledge. (The claim is released before the forward, not after: where
-a forward is one atomic step there is no moment in which two copies exist, and a copy that comes back at once finds the key
-free.)
+A crash in between repeats the turn: the lease runs out and another worker receives the message. A claim that is still
+in progress is waited for; a claim that is done means: acknowledge. (The claim is released before the forward, not
+after: where a forward is one atomic step there is no moment in which two copies exist, and a copy that comes back at
+once finds the key free.)
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class _Run:
     payload: Any = None
 
 
-class ThreadStuck(Exception):  # noqa: N818 - not an error of the message's
+class ThreadStuck(Exception):
     """A plain `def` handler outlived its timeout; its thread cannot be stopped, so the process has to go."""
 
 
@@ -119,7 +119,7 @@ class Turns:
         try:
             payload = consumer.payload.decode(message.body)
         except PayloadError as error:
-            return _Run(Outcome(happening=Happening.PAYLOAD, reason=error.args[1] if len(error.args) == 2 else str(error)), error)  # noqa: PLR2004, E501
+            return _Run(Outcome(happening=Happening.PAYLOAD, reason=str(error)), error)
         key = message.id
         if consumer.once_by is not None:
             try:
@@ -129,9 +129,10 @@ class Turns:
             if (refused := await self._claim(held, key, consumer.payload.encode(payload))) is not None:
                 return _Run(refused)
         context = self._context(held, key)
-        error = await self._called(held, consumer.handler, context, payload)
-        outcome = Outcome(happening=Happening.HANDLED) if error is None else self._outcome(error)
-        return _Run(outcome, error, payload)
+        self._runtime.counters.runs += 1
+        raised = await self._called(held, consumer.handler, context, payload)
+        outcome = Outcome(happening=Happening.HANDLED) if raised is None else self._outcome(raised)
+        return _Run(outcome, raised, payload)
 
     async def _claim(self, held: Held, key: str, canonical: bytes) -> Outcome | None:
         """Take the claim of an idempotency key; what to do instead of running, or None: run."""
@@ -157,7 +158,6 @@ class Turns:
     ) -> BaseException | None:
         """Call a user's function within the time limit; what it raised, or None."""
         arguments = (context, payload) if function.takes_context else (payload,)
-        self._runtime.counters.runs += 1
         token = entering(context)
         try:
             if function.is_async:
@@ -245,7 +245,11 @@ class Turns:
                 await self._release(held, hold=False)
                 notes = verdict.notes.noting(failure, reason=run.outcome.reason)
                 _log.info(
-                    "message %s of %s again in %.1f s: %s", message.id, delivery.queue, verdict.delay, run.outcome.reason,
+                    "message %s of %s again in %.1f s: %s",
+                    message.id,
+                    delivery.queue,
+                    verdict.delay,
+                    run.outcome.reason,
                     extra=_ids(delivery),
                 )
                 return Return(delivery=delivery, delay=verdict.delay, notes=notes)
@@ -302,7 +306,9 @@ class Turns:
         if outcome.happening is Happening.REJECTED:
             return _Run(outcome, error), notes
         if notes.attempts + 1 < self._consumer.policy.max_attempts:
-            return _Run(replace(outcome, happening=Happening.RAISED, reason=f"degraded handler: {outcome.reason}"), error), notes
+            return _Run(
+                replace(outcome, happening=Happening.RAISED, reason=f"degraded handler: {outcome.reason}"), error
+            ), notes
         _log.error("the degraded handler gave up: %s", outcome.reason)
         return run, replace(notes, undegraded=True, attempts=0)
 

@@ -1,19 +1,20 @@
 """What becomes of a message after a turn: one pure function of what happened, its notes and the consumer's policy.
 
-    handled                                    -> Ack
-    the handler's own exception                -> Retry, attempts + 1; Dead beyond max_attempts
-    a dependency failed, its circuit closed    -> Retry, bounces + 1; Dead beyond max_bounces
-    a dependency failed and its circuit opened -> Park, bounces + 1; Dead beyond max_bounces
-    a dependency's circuit is not closed       -> Park, nothing counted
-    it took its worker down                    -> Retry, crashes + 1; Dead beyond max_crashes
-    come back later                            -> Retry, nothing counted
-    it can never succeed                       -> Dead
+handled                                    -> Ack
+the handler's own exception                -> Retry, attempts + 1; Dead beyond max_attempts
+a dependency failed, its circuit closed    -> Retry, bounces + 1; Dead beyond max_bounces
+a dependency failed and its circuit opened -> Park, bounces + 1; Dead beyond max_bounces
+a dependency's circuit is not closed       -> Park, nothing counted
+it took its worker down                    -> Retry, crashes + 1; Dead beyond max_crashes
+come back later                            -> Retry, nothing counted
+it can never succeed                       -> Dead
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 from redrive.backoff import Backoff
 from redrive.message import Notes
@@ -130,10 +131,12 @@ def decide(outcome: Outcome, notes: Notes, policy: Policy, *, random: float) -> 
             return _unavailable(outcome, notes, policy, random)
         case Happening.RAISED | Happening.TIMEOUT:
             counted = replace(notes, attempts=notes.attempts + 1)
-            return _again(outcome, counted, policy, random, counted.attempts, policy.max_attempts, "attempts")
+            count = _Count(counted.attempts, policy.max_attempts, "attempts")
+            return _again(outcome, counted, policy, count, random=random)
         case Happening.CRASHED:
             counted = replace(notes, crashes=notes.crashes + 1)
-            return _again(outcome, counted, policy, random, counted.crashes, policy.max_crashes, "crashes")
+            count = _Count(counted.crashes, policy.max_crashes, "crashes")
+            return _again(outcome, counted, policy, count, random=random)
         case never:
             return Dead(reason=_joined(_NEVER_RETRIED[never], outcome.reason), notes=notes)
 
@@ -142,16 +145,19 @@ def _unavailable(outcome: Outcome, notes: Notes, policy: Policy, random: float) 
     noted = replace(notes, bounces=notes.bounces + outcome.counted)
     if outcome.circuit_open and noted.bounces < policy.max_bounces:
         return Park(dependency=outcome.dependency or "", notes=noted)
-    return _again(outcome, noted, policy, random, noted.bounces, policy.max_bounces, "bounces")
+    return _again(outcome, noted, policy, _Count(noted.bounces, policy.max_bounces, "bounces"), random=random)
 
 
-def _again(  # noqa: PLR0913 - the parts of one sentence
-    outcome: Outcome, notes: Notes, policy: Policy, random: float, count: int, limit: int, what: str
-) -> Verdict:
-    if count >= limit:
-        return Dead(reason=_joined(f"{count} of {limit} {what}", outcome.reason), notes=notes)
-    delay = policy.backoff.delay(count, random=random)
-    return Retry(delay=delay, notes=notes)
+class _Count(NamedTuple):
+    now: int
+    limit: int
+    what: str
+
+
+def _again(outcome: Outcome, notes: Notes, policy: Policy, count: _Count, *, random: float) -> Verdict:
+    if count.now >= count.limit:
+        return Dead(reason=_joined(f"{count.now} of {count.limit} {count.what}", outcome.reason), notes=notes)
+    return Retry(delay=policy.backoff.delay(count.now, random=random), notes=notes)
 
 
 def _later(outcome: Outcome, policy: Policy, random: float) -> float:

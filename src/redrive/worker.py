@@ -40,7 +40,7 @@ _MAX_LOOP_PAUSE = 5.0
 class Worker:
     """Runs everything that makes an application's messages move. One loop; `run` until `stop`."""
 
-    def __init__(  # noqa: PLR0913 - its parts
+    def __init__(
         self,
         runtime: Runtime,
         *,
@@ -77,9 +77,7 @@ class Worker:
         ]
         self._timekeeper = Timekeeper(runtime, schedules)
         self._intake = Intake(runtime.broker, runtime.store, runtime.clock)
-        self._intake_leader = Leadership(
-            runtime.store, runtime.clock, task="intake", holder=runtime.worker
-        )
+        self._intake_leader = Leadership(runtime.store, runtime.clock, task="intake", holder=runtime.worker)
         self._stop = asyncio.Event()
         self.stuck = False
         """Whether a thread outlived its handler's timeout; the process has to be replaced, without waiting for it."""
@@ -121,7 +119,7 @@ class Worker:
                 if failures == 1:
                     _log.warning("%s is waiting: %s", getattr(step, "__qualname__", step), error)
                 pause = min(_MAX_LOOP_PAUSE, 0.2 * 2**failures)
-            except Exception:
+            except Exception:  # noqa: BLE001 - an outermost loop: logged, counted, survived
                 failures += 1
                 self._runtime.counters.loop_errors += 1
                 _log.exception("%s raised", getattr(step, "__qualname__", step))
@@ -141,9 +139,10 @@ class Worker:
         return IDLE
 
     async def _resign(self) -> None:
-        for one in (*self._healers, self._timekeeper, self._intake_leader):
+        resigning = [one.resign for one in self._healers]
+        for resign in (*resigning, self._timekeeper.resign, self._intake_leader.resign):
             with contextlib.suppress(BrokerError, StoreError):
-                await one.resign()
+                await resign()
         with contextlib.suppress(BrokerError, StoreError):
             await self._say(gone=True)
 

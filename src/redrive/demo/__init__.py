@@ -1,7 +1,7 @@
 """`redrive demo`: the coffee shop in three processes, on loopback, with its data in one folder.
 
-The payment system, the worker (a supervisor and its child) and the front door are started in this order and stopped in the
-reverse one, so that what is in flight can finish. All three hang on this process: if it is killed, they go too.
+The payment system, the worker (a supervisor and its child) and the front door are started in this order and stopped in
+the reverse one, so that what is in flight can finish. All three hang on this process: if it is killed, they go too.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def run(data: Path | None = None, shop_port: int = SHOP_PORT, payments_port: int
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OperationRefused(f"folder {str(folder)!r}", f"cannot be made ({error.strerror})", "name one by --data") from None
+        raise OperationRefused(
+            f"folder {str(folder)!r}", f"cannot be made ({error.strerror})", "name one by --data"
+        ) from None
     return asyncio.run(_run(folder.resolve(), shop_port, payments_port))
 
 
@@ -170,7 +172,9 @@ def _must_be_free(port: int, option: str) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise OperationRefused(
-                f"port {port}", f"is taken ({error.strerror})", f"stop what listens there, or choose another by {option}"
+                f"port {port}",
+                f"is taken ({error.strerror})",
+                f"stop what listens there, or choose another by {option}",
             ) from None
 
 

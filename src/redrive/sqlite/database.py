@@ -59,7 +59,9 @@ def connect(path: str) -> apsw.Connection:
         DatabaseUnusable: If it is not ours, cannot be read or cannot be written; it is left untouched.
     """
     if path != MEMORY and not Path(path).parent.is_dir():
-        raise DatabaseUnusable(path, "is in a folder that does not exist", f"make {os.fspath(Path(path).parent)!r} first")
+        raise DatabaseUnusable(
+            path, "is in a folder that does not exist", f"make {os.fspath(Path(path).parent)!r} first"
+        )
     try:
         return _opened(path)
     except apsw.NotADBError:

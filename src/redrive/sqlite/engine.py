@@ -104,9 +104,7 @@ class Engine:
         source = self._queue(queue)
         until = now_ms + int(lease * 1000)
         if ids is not None:
-            rows = [
-                row for one in ids for row in self._execute(_SQL["receive_by_id"], (until, source.id, now_ms, one))
-            ]
+            rows = [row for one in ids for row in self._execute(_SQL["receive_by_id"], (until, source.id, now_ms, one))]
             return [_delivery(queue, row) for row in rows]
         taken: list[Delivery] = []
         while limit > len(taken):
@@ -176,8 +174,8 @@ class Engine:
             target = self._queue(forward.queue)
         except QueueNotFound as error:
             return error
-        if error := _refused(Outgoing(message=forward.message, delay=forward.delay)):
-            return error
+        if refused := _refused(Outgoing(message=forward.message, delay=forward.delay)):
+            return refused
         notes, body = forward.message.notes.to_json(), forward.message.body
         visible = now_ms + int(forward.delay * 1000)
         self.became_ready.add(forward.queue)
@@ -225,9 +223,7 @@ def _key(delivery: Delivery) -> tuple[int, bytes]:
 
 
 def _delivery(queue: str, row: tuple[Any, ...]) -> Delivery:
-    return Delivery(
-        message=_message(row[3:]), queue=queue, receipt=f"{row[0]}.{row[1].hex()}", receive_count=row[2]
-    )
+    return Delivery(message=_message(row[3:]), queue=queue, receipt=f"{row[0]}.{row[1].hex()}", receive_count=row[2])
 
 
 def _message(row: tuple[Any, ...]) -> Message:
@@ -240,5 +236,3 @@ def _message(row: tuple[Any, ...]) -> Message:
         notes=NOTHING if notes is None else Notes.from_json(notes),
         body=body,
     )
-
-

@@ -29,7 +29,7 @@ class Entries:
         row = self._execute(_SQL["get"], (namespace.name, key, now_ms)).fetchone()
         return None if row is None else Entry(key=key, value=row[0], version=row[1], due_at_ms=row[2])
 
-    def put(  # noqa: PLR0913 - one entry's parts
+    def put(
         self,
         namespace: Namespace,
         key: str,

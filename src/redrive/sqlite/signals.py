@@ -1,7 +1,7 @@
 """Waking those who wait for messages, in this process and in others that share the file.
 
-A commit that made messages ready fires the names of their queues. Local waiters are woken by an event; other processes by
-a datagram to each socket in a folder beside the file. A lost datagram costs nothing but time: who waits looks again
+A commit that made messages ready fires the names of their queues. Local waiters are woken by an event; other processes
+by a datagram to each socket in a folder beside the file. A lost datagram costs nothing but time: who waits looks again
 after `BACKSTOP` seconds. (Polling fast enough to be prompt costs 2 % of a core.)
 """
 
@@ -20,6 +20,7 @@ from pathlib import Path
 BACKSTOP = 1.0
 """Seconds after which a waiter looks for itself."""
 _LONGEST_SOCKET_PATH = 90
+_LONGEST_DATAGRAM = 2048
 _ALL = b"*"
 
 
@@ -70,8 +71,8 @@ class Neighbours:
     def tell(self, names: Iterable[str]) -> None:
         """Send the names to every other socket in the folder; one whose process is gone is removed."""
         text = "\n".join(names).encode()
-        datagram = text if len(text) <= 2048 else _ALL
-        for peer in os.listdir(self._folder):
+        datagram = text if len(text) <= _LONGEST_DATAGRAM else _ALL
+        for peer in os.listdir(self._folder):  # noqa: PTH208 - once a commit: names, no Path objects
             if peer != self._own.name:
                 self._send(self._folder / peer, datagram)
 

@@ -30,7 +30,7 @@ class SqliteStore:
         """The entry, or None when it is absent or expired."""
         return await self._database.run(lambda tables: tables.entries.get(namespace, key, now_ms=tables.now_ms))
 
-    async def put(  # noqa: PLR0913 - one entry's parts
+    async def put(
         self,
         namespace: Namespace,
         key: str,

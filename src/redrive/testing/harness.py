@@ -1,7 +1,7 @@
 """An application in memory and in virtual time.
 
-Nothing here is a mock: the engine, the turns, the healer and the timekeeper are the real ones, driven step by step instead
-of by loops and clocks. A ten-minute outage takes milliseconds.
+Nothing here is a mock: the engine, the turns, the healer and the timekeeper are the real ones, driven step by step
+instead of by loops and clocks. A ten-minute outage takes milliseconds.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _AlwaysLeads(Leadership):
 
 
 class Harness(Generic[R]):
-    """`async with app.test(resources=fake) as t:`"""
+    """What `async with app.test(resources=fake) as t:` gives."""
 
     def __init__(self, app: App[R], *, resources: R, seed: int) -> None:
         self._app, self._resources = app, resources
@@ -197,8 +197,13 @@ class _Recording(SqliteBroker):
 
 @contextlib.asynccontextmanager
 async def outage(dependency: Dependency[Any], minutes: float) -> AsyncIterator[None]:
-    """An outage of so many minutes of virtual time: it begins here; at the end of the block the rest of it passes, and the
-    dependency is healthy again. What the healer then does takes time of its own: `await t.advance(...)`.
+    """An outage of so many minutes of virtual time.
+
+    It begins here. At the end of the block the rest of it passes, and the dependency is healthy again. What the healer
+    then does takes time of its own: `await t.advance(...)`.
+
+    Raises:
+        DeclarationError: If it is used outside of `app.test()`.
     """
     harness = _CURRENT.get()
     if harness is None:

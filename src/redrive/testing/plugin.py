@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def redrive_app() -> Callable[..., Harness[Any]]:
-    """`async with redrive_app(app, resources=fake) as t:` - the application in memory and in virtual time."""
+    """What opens applications in memory and in virtual time, as in the example of docs/testing.md."""
 
     def open_for_test(app: App[Any], **settings: Any) -> Harness[Any]:  # noqa: ANN401 - passed on
         return app.test(**settings)
