@@ -39,7 +39,7 @@ from redrive.timekeeper import Schedule
 from redrive.worker import GRACE, Worker
 
 if TYPE_CHECKING:
-    from redrive.testing.harness import Harness
+    from redrive.harness import Harness
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -367,7 +367,7 @@ class App(Generic[R]):
 
     def test(self, *, resources: R | None = None, seed: int = 0) -> Harness[R]:
         """The application in memory and in virtual time, for tests: `async with app.test(resources=fake) as t:`."""
-        from redrive.testing.harness import Harness  # noqa: PLC0415 - for tests alone
+        from redrive.harness import Harness  # noqa: PLC0415 - for tests alone
 
         return Harness(self, resources=cast("R", resources), seed=seed)
 

@@ -1,8 +1,7 @@
-"""The processes that run an application: `python -m redrive.child ROLE TARGET`, started by the supervisor and the demo.
+"""The processes that run an application: `python -m redrive.child ROLE TARGET`, started by the supervisor.
 
 worker      one worker; says on the board what it runs, and stops when its supervisor is gone
 isolated    reads one delivery a line, answers with one settlement a line: for suspects
-supervisor  a supervisor that stops when its own parent is gone
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ async def _keep_claim(app: App[Any], consumer: Consumer[Any], held: Held) -> Non
 def main() -> int:
     """Run one role."""
     parser = argparse.ArgumentParser(prog="redrive.child")
-    parser.add_argument("role", choices=["worker", "isolated", "supervisor"])
+    parser.add_argument("role", choices=["worker", "isolated"])
     parser.add_argument("target")
     parser.add_argument("--app-dir", default=".")
     parser.add_argument("--board", type=Path)
@@ -92,11 +91,6 @@ def main() -> int:
     parser.add_argument("--log-level", default="info")
     options = parser.parse_args()
     log_to_stderr(options.log_level)
-    if options.role == "supervisor":
-        from redrive.supervisor import supervise  # noqa: PLC0415 - it starts this module
-
-        when_parent_is_gone(lambda: os.kill(os.getpid(), signal.SIGTERM))
-        return supervise(options.target, options.app_dir, grace=options.grace, log_level=options.log_level)
     try:
         app = load_app(options.target, options.app_dir)
         if options.role == "isolated":

@@ -7,10 +7,12 @@ own, and only the one that takes that down is charged a crash.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import json
 import logging
+import os
 import signal
 import sys
 import tempfile
@@ -24,6 +26,8 @@ from redrive.child import MISCONFIGURED, REPLACE, run_app
 from redrive.clock import SystemClock
 from redrive.connections import connect
 from redrive.errors import RedriveError, VersionConflict
+from redrive.lifeline import when_parent_is_gone
+from redrive.loading import log_to_stderr
 from redrive.store import ABSENT, SUSPECTS
 from redrive.worker import GRACE
 
@@ -140,3 +144,20 @@ async def _accuse(board: Board) -> None:
         await store.close()
     except RedriveError as error:
         _log.error("suspects cannot be written down: %s", error)
+
+
+def main() -> int:
+    """`python -m redrive.supervisor TARGET`: a supervisor that stops when its own parent is gone, as in the demo."""
+    parser = argparse.ArgumentParser(prog="redrive.supervisor")
+    parser.add_argument("target")
+    parser.add_argument("--app-dir", default=".")
+    parser.add_argument("--grace", type=float, default=GRACE)
+    parser.add_argument("--log-level", default="info")
+    options = parser.parse_args()
+    log_to_stderr(options.log_level)
+    when_parent_is_gone(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    return supervise(options.target, options.app_dir, grace=options.grace, log_level=options.log_level)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -72,7 +72,7 @@ async def _run(data: Path, shop_port: int, payments_port: int) -> int:
         "PAYMENTS_URL": payments_url,
     }
     folder = str(_shop_folder())
-    worker = ["-m", "redrive.child", "supervisor", "app:app", "--app-dir", folder, "--grace", str(_GRACE)]
+    worker = ["-m", "redrive.supervisor", "app:app", "--app-dir", folder, "--grace", str(_GRACE)]
     commands = {
         "payments": ["payments.py", "--port", str(payments_port), "--lifeline"],
         "worker": [*worker, "--log-level", "warning"],

@@ -1,5 +1,5 @@
 """Help for testing applications and adapters: rehearsals in virtual time, and the suites that every adapter passes."""
 
-from redrive.testing.harness import Harness, outage
+from redrive.harness import Harness, outage
 
 __all__ = ["Harness", "outage"]

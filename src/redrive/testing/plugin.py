@@ -9,7 +9,7 @@ import pytest
 
 if TYPE_CHECKING:
     from redrive.app import App
-    from redrive.testing.harness import Harness
+    from redrive.harness import Harness
 
 
 @pytest.fixture
