@@ -7,6 +7,7 @@ that the broker's own backstop made dead has no entry; the intake gives it one.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -141,6 +142,7 @@ class Catalogue:
             action["body_before"] = base64.b64encode((await self.body(letter))[:4096]).decode()
         changed = replace(letter, state=state, audit=(*letter.audit, action)[-50:])
         version = await self._write(changed)
+        await self._let_body_expire(letter)
         return replace(changed, version=version)
 
     async def _find(self, queue: str, message_id: str) -> Letter | None:
@@ -153,14 +155,21 @@ class Catalogue:
             LETTERS, f"{letter.queue}/{letter.id}", letter.to_json(), if_version=letter.version, expires_at_ms=expires
         )
 
+    async def _let_body_expire(self, letter: Letter) -> None:
+        """The body goes when the entry does; a crash before this leaves it for good, which costs only room."""
+        expires = self._clock.now_ms() + _KEPT_AFTERWARDS_MS
+        number = 0
+        while (entry := await self._store.get(BODIES, f"{letter.queue}/{letter.id}/{number}")) is not None:
+            with contextlib.suppress(VersionConflict):
+                await self._store.put(BODIES, entry.key, entry.value, if_version=entry.version, expires_at_ms=expires)
+            number += 1
+
     async def _write_body(self, queue: str, message: Message) -> None:
         size = self._store.max_value
         for number, start in enumerate(range(0, max(len(message.body), 1), size)):
             key = f"{queue}/{message.id}/{number}"
             part = message.body[start : start + size]
             before = await self._store.get(BODIES, key)
-            if before is not None and before.value == part:
-                continue
             await self._store.put(BODIES, key, part, if_version=ABSENT if before is None else before.version)
 
 
@@ -170,11 +179,20 @@ class Intake:
     def __init__(self, broker: Broker, store: Store, clock: Clock) -> None:
         self._broker, self._clock = broker, clock
         self._catalogue = Catalogue(store, clock)
+        self._counted: dict[str, int] = {}
 
     async def step(self, queue: str) -> int:
-        """Look through a queue's dead letters once; how many got an entry."""
+        """Look through a queue's dead letters, if their number changed since the last look; how many got an entry."""
         if not self._broker.capabilities.browses:
             return 0
+        count = (await self._broker.depth(dead_queue(queue))).total
+        if count == self._counted.get(queue, 0):
+            return 0
+        found = await self._look_through(queue)
+        self._counted[queue] = count
+        return found
+
+    async def _look_through(self, queue: str) -> int:
         found = 0
         cursor: str | None = None
         while True:

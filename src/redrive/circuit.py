@@ -101,6 +101,11 @@ class Window:
             and self._failed / len(self._calls) >= self._policy.failure_ratio
         )
 
+    @property
+    def in_a_row(self) -> int:
+        """Subjects that failed since the last success."""
+        return len(self._row)
+
     def clear(self) -> None:
         """Forget everything: a new generation begins."""
         self._calls.clear()

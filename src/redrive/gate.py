@@ -1,7 +1,8 @@
 """One worker's gate to one dependency: lets calls through or not, and learns from what becomes of them.
 
 Invariants:
-    1. No more than `concurrency` calls are under way at once: this is the most that an outage can waste.
+    1. No more than `concurrency` calls are under way at once, less one for each that failed since the last success (one
+       always may): so `concurrency` is the most that an outage can waste before the circuit trips.
     2. Whoever waits for a place looks at the circuit again before going through.
     3. A call's result counts only in the generation that it began in.
     4. A permit to try while half-open expires after twice the call's timeout: it cannot wedge.
@@ -88,7 +89,7 @@ class Gate:
             Unavailable: If the circuit does not let it through.
         """
         await self._look()
-        while self._busy >= self._concurrency:
+        while self._busy >= self._limit():
             place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._queue.append(place)
             await self._placed(place)
@@ -112,7 +113,6 @@ class Gate:
     async def leave(self, permit: Permit, *, ok: bool | None, reason: str = "") -> None:
         """What became of the call: it was answered, it failed, or (None) it says nothing about the dependency."""
         self._busy -= 1
-        self._wake(1)
         if ok is False:
             self._counters.failures[self.name] += 1
         if permit.state is State.HALF_OPEN and permit.generation == self.shared.view.generation:
@@ -122,6 +122,7 @@ class Gate:
             now = self._clock.monotonic()
             if self._window.record(ok=ok, subject=permit.subject, now=now) and self._tripped_until is None:
                 await self._trip(reason)
+        self._wake(self._limit() - self._busy)
 
     def unavailable(self, permit: Permit, reason: str) -> Unavailable:
         """The error for a call that was made and failed."""
@@ -227,6 +228,10 @@ class Gate:
         finally:
             self._confirming = None
 
+    def _limit(self) -> int:
+        """How many calls may be under way now (invariant 1)."""
+        return max(1, self._concurrency - self._window.in_a_row)
+
     async def _placed(self, place: asyncio.Future[None]) -> None:
         try:
             await place
@@ -238,7 +243,7 @@ class Gate:
             raise
 
     def _wake(self, count: int) -> None:
-        while count and self._queue:
+        while count > 0 and self._queue:
             place = self._queue.popleft()
             if not place.done():
                 place.set_result(None)

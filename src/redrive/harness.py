@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextvars import ContextVar
 from random import Random
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
-from redrive.broker import Return
+from redrive.broker import Broker, Return
 from redrive.brokers.sqlite import SqliteBroker
 from redrive.catalogue import Intake
-from redrive.clock import ManualClock
+from redrive.clock import Clock, ManualClock
 from redrive.consumer import Consumer
 from redrive.dependency import Dependency
 from redrive.errors import BrokerError, DeclarationError, StoreError
@@ -27,19 +27,43 @@ from redrive.message import Delivery, Message
 from redrive.queue import Queue
 from redrive.runtime import Runtime
 from redrive.sqlite.writer import InlineDatabase
-from redrive.store import SCHEDULES, TIMERS
+from redrive.store import SCHEDULES, TIMERS, Store
 from redrive.stores.sqlite import SqliteStore
-from redrive.timekeeper import Timekeeper
+from redrive.timekeeper import Schedule, Timekeeper
 from redrive.turn import Held, Turns
 from redrive.worker import parked_queues
-
-if TYPE_CHECKING:
-    from redrive.app import App
 
 T = TypeVar("T")
 R = TypeVar("R")
 _CURRENT: ContextVar[Harness[Any] | None] = ContextVar("redrive_harness", default=None)
 _MOST_TURNS = 100_000
+
+
+class Application(Protocol):
+    """The application, as the harness needs it."""
+
+    @property
+    def consumers(self) -> list[Consumer[Any]]:
+        """Its consumers."""
+        ...
+
+    @property
+    def dependencies(self) -> Mapping[str, Dependency[Any]]:
+        """Its dependencies, by name."""
+        ...
+
+    @property
+    def schedules(self) -> Mapping[str, Schedule]:
+        """Its schedules, by name."""
+        ...
+
+    async def open_on(self, broker: Broker, store: Store, *, clock: Clock, random: Random) -> Runtime:
+        """Open it on these."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of them."""
+        ...
 
 
 class _AlwaysLeads(Leadership):
@@ -52,7 +76,7 @@ class _AlwaysLeads(Leadership):
 class Harness(Generic[R]):
     """What `async with app.test(resources=fake) as t:` gives."""
 
-    def __init__(self, app: App[R], *, resources: R, seed: int) -> None:
+    def __init__(self, app: Application, *, resources: R, seed: int) -> None:
         self._app, self._resources = app, resources
         self.clock = ManualClock()
         """Virtual time; `advance` moves it."""

@@ -279,6 +279,8 @@ class Operations:
         Raises:
             OperationRefused: If there is none, or more than one.
         """
+        if queue is not None and (exact := await self._catalogue.letter(queue, prefix)) is not None:
+            return exact
         found = [one async for one in self.letters(queue, state=None) if one.id.startswith(prefix)]
         if not found:
             raise OperationRefused(f"letter {prefix!r}", "does not exist", "see `redrive dead ls`")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from redrive.backoff import Backoff, seconds
 from redrive.broker import Outgoing
@@ -13,19 +13,29 @@ from redrive.dependency import Dependency
 from redrive.errors import DeclarationError
 from redrive.message import Message, message_id
 from redrive.payload import Payload, Unwrap
+from redrive.runtime import Runtime
 from redrive.timekeeper import set_timer
 
-if TYPE_CHECKING:
-    from redrive.app import App
-
 T = TypeVar("T")
-R = TypeVar("R")
+
+
+class Sender(Protocol):
+    """The application, as its queues need it."""
+
+    @property
+    def runtime(self) -> Runtime:
+        """What is open; NotOpen if nothing is."""
+        ...
+
+    def blocking(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine function from code without an event loop."""
+        ...
 
 
 class Queue(Generic[T]):
     """A queue of payloads of one type."""
 
-    def __init__(self, app: App[Any], name: str, type_: Any, decode: Unwrap | None) -> None:  # noqa: ANN401
+    def __init__(self, app: Sender, name: str, type_: Any, decode: Unwrap | None) -> None:  # noqa: ANN401
         self.name = name
         self.payload: Payload[T] = Payload(name, type_, decode)
         self.bound_consumer: Consumer[T] | None = None

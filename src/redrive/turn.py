@@ -101,7 +101,7 @@ class Turns:
         except ClaimLost as error:
             _log.warning("%s", error, extra=_ids(delivery))
             return None
-        except (VersionConflict, NotImplementedError) as error:
+        except VersionConflict as error:
             _log.warning("message %s is handed back: %s", delivery.message.id, error, extra=_ids(delivery))
             return Return(delivery=delivery, delay=1.0)
 
