@@ -41,6 +41,8 @@ async def run_app(app: App[Any], *, grace: float = GRACE, **settings: Any) -> in
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with app:
+        for queue in app.queues.values():
+            queue.payload.schema()  # a type that cannot be used is told before anything is received
         _log.info("worker %s of %r on %s", app.runtime.worker, app.name, app.runtime.broker.address)
         board: Board | None = settings.get("board")
         if board is not None:

@@ -467,7 +467,7 @@ class Operations:
     async def _schema(self, queue: str) -> dict[str, Any] | None:
         for document in await manifests(self._store):
             if queue in document["queues"]:
-                schema: dict[str, Any] = document["queues"][queue]["schema"]
+                schema: dict[str, Any] | None = document["queues"][queue]["schema"]
                 return schema
         return None
 
@@ -536,8 +536,16 @@ def _check_schema(queue: str, document: object, schema: dict[str, Any]) -> None:
             "name it with --app, or pip install 'redrive[schema]'",
         ) from None
     problems = [
-        f"{'.'.join(map(str, error.instance_path)) or 'the whole'}: {error.kind.name}"
+        f"{'.'.join(map(str, error.instance_path)) or 'the whole'}: {_expected(schema, list(error.schema_path))}"
         for error in jsonschema_rs.validator_for(schema).iter_errors(document)
     ]
     if problems:
         raise PayloadError(queue, "; ".join(problems[:3]))
+
+
+def _expected(schema: Any, path: list[str | int]) -> str:  # noqa: ANN401 - JSON
+    """What the schema asks for at the place that was violated; never what stood there."""
+    for step in path:
+        if isinstance(schema, (dict, list)) and (not isinstance(schema, dict) or step in schema):
+            schema = schema[step]  # type: ignore[index]
+    return f"{path[-1] if path else 'schema'} {json.dumps(schema)[:200]}"

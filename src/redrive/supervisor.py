@@ -71,7 +71,7 @@ class _Keeper:
         self._command, self._board_path, self._stop, self._grace = command, board, stop, grace
 
     async def keep(self) -> int:
-        deaths = 0
+        deaths, started_once = 0, False
         while not self._stop.is_set():
             self._board_path.write_bytes(b"")
             board = Board(self._board_path)
@@ -79,9 +79,10 @@ class _Keeper:
             code = await self._run(board)
             if self._stop.is_set():
                 return 0
-            if code == MISCONFIGURED:
-                self._stop.set()
+            if code == MISCONFIGURED or (not started_once and not board.facts()):
+                self._stop.set()  # it never got as far as opening the application: another would not either
                 return code
+            started_once = True
             if code != REPLACE:
                 _log.error("a worker died (%s); starting another", f"signal {-code}" if code < 0 else f"code {code}")
                 await _accuse(board)

@@ -111,16 +111,19 @@ class CoffeeShop:
         began = time.monotonic()
         seen: dict[str, Any] = {}
         try:
-            async with asyncio.timeout(within), httpx.AsyncClient(timeout=None) as client:  # noqa: S113 - bounded above
-                async with client.stream("GET", f"{self.shop}/events") as stream:
-                    event = ""
-                    async for line in stream.aiter_lines():
-                        if line.startswith("event:"):
-                            event = line.removeprefix("event:").strip()
-                        elif line.startswith("data:"):
-                            seen[event] = json.loads(line.removeprefix("data:"))
-                            if len(seen) == 2 and what(seen):
-                                return time.monotonic() - began
+            async with (
+                asyncio.timeout(within),
+                httpx.AsyncClient(timeout=None) as client,  # noqa: S113 - bounded by `within`
+                client.stream("GET", f"{self.shop}/events") as stream,
+            ):
+                event = ""
+                async for line in stream.aiter_lines():
+                    if line.startswith("event:"):
+                        event = line.removeprefix("event:").strip()
+                    elif line.startswith("data:"):
+                        seen[event] = json.loads(line.removeprefix("data:"))
+                        if len(seen) == 2 and what(seen):
+                            return time.monotonic() - began
         except TimeoutError:
             pytest.fail(f"not seen within {within:g} s; last: {json.dumps(seen)[:2000]}")
         pytest.fail("the stream ended")
@@ -155,7 +158,7 @@ def coffee_shop(tmp_path: Path) -> Iterator[CoffeeShop]:
 
 def redrive() -> list[str]:
     """The command, on this Python."""
-    return [sys.executable, "/tmp/shim.py"]
+    return [sys.executable, "-m", "redrive"]
 
 
 def free_port() -> int:
