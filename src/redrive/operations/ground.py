@@ -1,0 +1,108 @@
+"""What every operation stands on: the broker, the store, and how a body is checked."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from random import Random
+from typing import Any, Literal
+
+from redrive.app import App
+from redrive.broker import Broker
+from redrive.catalogue import Catalogue
+from redrive.clock import Clock
+from redrive.errors import OperationRefused, PayloadError
+from redrive.manifest import manifests
+from redrive.operations.views import WorkerView
+from redrive.payload import check_json
+from redrive.store import WORKERS, Store
+from redrive.worker import ALIVE_MS
+
+PARKED = "-parked-"
+
+Checked = Literal["type", "schema", "json"]
+"""How a body was checked: by the queue's own type, by the manifest's schema, or as JSON alone (nothing is known)."""
+
+
+class Ground:
+    """What every operation stands on."""
+
+    def __init__(
+        self, broker: Broker, store: Store, *, clock: Clock, app: App[Any] | None = None, who: str | None = None
+    ) -> None:
+        self._broker, self._store, self._clock, self._app = broker, store, clock, app
+        self._who = who or getpass.getuser()
+        self._catalogue = Catalogue(store, clock)
+        self._random = Random()  # noqa: S311 - jitter and ids, no secrets
+
+    async def workers(self) -> list[WorkerView]:
+        """The workers heard of in the last day."""
+        now = self._clock.now_ms()
+        found = []
+        for entry in await self._store.scan(WORKERS, limit=1000):
+            document = json.loads(entry.value)
+            found.append(
+                WorkerView(
+                    name=entry.key.partition("/")[2],
+                    app=document["app"],
+                    alive=now - document["at_ms"] < ALIVE_MS,
+                    pid=document["pid"],
+                    at_ms=document["at_ms"],
+                    queues=document["queues"],
+                    counters=document["counters"],
+                )
+            )
+        return found
+
+    async def check(self, queue: str, body: bytes) -> Checked:
+        """Hold a body against what is known of its queue; how it was checked.
+
+        Raises:
+            PayloadError: If it does not fit.
+        """
+        if self._app is not None and queue in self._app.queues:
+            self._app.queues[queue].payload.decode(body)
+            return "type"
+        document = check_json(queue, body)
+        schema = await self._schema(queue)
+        if schema is None:
+            return "json"
+        _check_schema(queue, document, schema)
+        return "schema"
+
+    async def _schema(self, queue: str) -> dict[str, Any] | None:
+        for document in await manifests(self._store):
+            if queue in document["queues"]:
+                schema: dict[str, Any] | None = document["queues"][queue]["schema"]
+                return schema
+        return None
+
+
+def is_consumed(name: str) -> bool:
+    """Whether a queue is one that applications declare, and not one that stands behind another."""
+    return not name.endswith("-dead") and PARKED not in name
+
+
+def _check_schema(queue: str, document: object, schema: dict[str, Any]) -> None:
+    try:
+        import jsonschema_rs  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise OperationRefused(
+            f"a body for queue {queue!r}",
+            "cannot be checked without the application's code",
+            "name it with --app, or pip install 'redrive[schema]'",
+        ) from None
+    problems = [
+        f"{'.'.join(map(str, error.instance_path)) or 'the whole'}: {_expected(schema, list(error.schema_path))}"
+        for error in jsonschema_rs.validator_for(schema).iter_errors(document)
+    ]
+    if problems:
+        raise PayloadError(queue, "; ".join(problems[:3]))
+
+
+def _expected(schema: Any, path: list[str | int]) -> str:  # noqa: ANN401 - JSON
+    """What the schema asks for at the place that was violated; never what stood there."""
+    for step in path:
+        if isinstance(schema, (dict, list)) and (not isinstance(schema, dict) or step in schema):
+            schema = schema[step]  # type: ignore[index]
+    return f"{path[-1] if path else 'schema'} {json.dumps(schema)[:200]}"

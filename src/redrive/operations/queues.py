@@ -1,0 +1,104 @@
+"""Queues: look, send, purge, pause and resume."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from redrive.broker import Outgoing, Page
+from redrive.consumer import dead_queue
+from redrive.errors import OperationRefused
+from redrive.message import Message, message_id
+from redrive.operations.ground import PARKED, Ground
+from redrive.operations.views import QueueView
+from redrive.store import ABSENT, CONTROLS
+
+
+class QueueOperations(Ground):
+    """Queues: look, send, purge, pause and resume."""
+
+    async def queue(self, name: str) -> QueueView:
+        """One queue.
+
+        Raises:
+            QueueNotFound: If it does not exist.
+        """
+        return await self._queue_view(name, await self._broker.queues())
+
+    async def peek(self, queue: str, *, limit: int = 10, cursor: str | None = None) -> Page:
+        """Look at messages of any queue, parked and dead ones too, without receiving them."""
+        return await self._broker.browse(queue, cursor=cursor, limit=limit)
+
+    async def send(
+        self,
+        queue: str,
+        body: bytes,
+        attributes: Mapping[str, str] | None = None,
+        *,
+        delay: float = 0.0,
+        unchecked: bool = False,
+    ) -> str:
+        """Put a body into a queue, checked unless told otherwise; its message id.
+
+        Raises:
+            PayloadError: If it does not fit the queue.
+            QueueNotFound: If the queue does not exist.
+        """
+        if not unchecked:
+            await self.check(queue, body)
+        now = self._clock.now_ms()
+        message = Message(
+            id=message_id(now, self._random.randbytes(10)),
+            body=body,
+            sent_at_ms=now,
+            attributes=dict(attributes or {}),
+        )
+        (error,) = await self._broker.send(queue, [Outgoing(message=message, delay=delay)])
+        if error is not None:
+            raise error
+        return message.id
+
+    async def purge(self, queue: str) -> int:
+        """Delete everything in a queue, in flight too; how many there were.
+
+        Raises:
+            QueueNotFound: If it does not exist.
+            OperationRefused: If it is a dead-letter queue: its letters are discarded one by one, which is written down.
+        """
+        if queue.endswith("-dead"):
+            raise OperationRefused(
+                f"queue {queue!r}", "holds dead letters", "use `dead discard --all`, which writes down who did it"
+            )
+        return await self._broker.purge(queue)
+
+    async def pause(self, queue: str) -> None:
+        """Let consumers take nothing more from a queue; within a second, on all workers."""
+        await self._broker.depth(queue)
+        await self._put_control(f"paused/{queue}", {"who": self._who, "at_ms": self._clock.now_ms()})
+
+    async def resume(self, queue: str) -> None:
+        """Let consumers take messages again."""
+        await self._broker.depth(queue)
+        entry = await self._store.get(CONTROLS, f"paused/{queue}")
+        if entry is not None:
+            await self._store.delete(CONTROLS, entry.key, if_version=entry.version)
+
+    async def _queue_view(self, name: str, names: list[str]) -> QueueView:
+        depth = await self._broker.depth(name)
+        parked = [await self._broker.depth(one) for one in names if one.startswith(f"{name}{PARKED}")]
+        dead = await self._broker.depth(dead_queue(name)) if dead_queue(name) in names else None
+        return QueueView(
+            name=name,
+            ready=depth.ready,
+            in_flight=depth.in_flight,
+            delayed=depth.delayed,
+            parked=sum(one.total for one in parked),
+            dead=0 if dead is None else dead.total,
+            paused=await self._store.get(CONTROLS, f"paused/{name}") is not None,
+        )
+
+    async def _put_control(self, key: str, value: dict[str, Any]) -> None:
+        entry = await self._store.get(CONTROLS, key)
+        version = ABSENT if entry is None else entry.version
+        await self._store.put(CONTROLS, key, json.dumps(value).encode(), if_version=version)
