@@ -94,7 +94,9 @@ def main() -> int:
     options = parser.parse_args()
     log_to_stderr(options.log_level)
     try:
-        app = load_app(options.target, options.app_dir)
+        app = _loaded(options.target, options.app_dir)
+        if app is None:
+            return MISCONFIGURED
         if options.role == "isolated":
             asyncio.run(run_isolated(app))
             return 0
@@ -103,6 +105,17 @@ def main() -> int:
     except RedriveError as error:
         _log.critical("%s", error)
         return MISCONFIGURED
+
+
+def _loaded(target: str, app_dir: str) -> App[Any] | None:
+    """The application; None, with the traceback in the log, where its own module raises."""
+    try:
+        return load_app(target, app_dir)
+    except RedriveError:
+        raise
+    except Exception:  # noqa: BLE001 - a user's module may raise anything
+        _log.critical("application %s cannot be imported", target, exc_info=True)
+        return None
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@
     ├── ClaimLost                    the claim of an idempotency key was taken over: this turn may write nothing
     ├── NewerRecord                  a later version of redrive wrote this record: left for a newer worker
     ├── OperationRefused             an operator asked for something that cannot be done as asked
+    │   └── NotFound                 what the operator named does not exist
     └── Decision                     not failures of redrive: raised by handlers to say what to do
         ├── Reject                   this message can never succeed: dead at once
         ├── RetryLater               come back later, not counted
@@ -272,6 +273,14 @@ class OperationRefused(RedriveError):
 
     def __str__(self) -> str:
         return f"{self.subject} {self.problem}; {self.remedy}"
+
+
+class NotFound(OperationRefused):
+    """What an operator named does not exist."""
+
+    def __init__(self, subject: str, remedy: str) -> None:
+        super().__init__(subject, "does not exist", remedy)
+        self.args = (subject, remedy)
 
 
 class Decision(RedriveError):

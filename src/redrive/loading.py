@@ -25,10 +25,17 @@ def configured_target() -> str | None:
     for folder in (Path.cwd(), *Path.cwd().parents):
         project = folder / "pyproject.toml"
         if project.is_file():
-            settings = tomllib.loads(project.read_text("utf-8")).get("tool", {}).get("redrive", {})
-            target = settings.get("app")
-            return None if target is None else str(target)
+            return _named_in(project)
     return None
+
+
+def _named_in(project: Path) -> str | None:
+    try:
+        tool = tomllib.loads(project.read_text("utf-8")).get("tool", {}).get("redrive", {})
+        target = tool.get("app")
+    except (ValueError, AttributeError) as error:
+        raise DeclarationError(f"{project}", f"cannot be read ({error})", "mend it, or use --app") from None
+    return None if target is None else str(target)
 
 
 def load_app(target: str, app_dir: str = ".") -> App[Any]:

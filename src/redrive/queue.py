@@ -84,7 +84,7 @@ class Queue(Generic[T]):
         runtime = self._app.runtime
         now_ms = runtime.clock.now_ms()
         later = seconds(delay)
-        checked = _checked_attributes(attributes)
+        checked = checked_attributes(attributes)
         messages = [
             Message(
                 id=message_id(now_ms, runtime.random.randbytes(10)),
@@ -181,7 +181,8 @@ class Queue(Generic[T]):
                     raise error
 
 
-def _checked_attributes(attributes: Mapping[str, str] | None) -> dict[str, str]:
+def checked_attributes(attributes: Mapping[str, str] | None) -> dict[str, str]:
+    """A producer's attributes, or why they cannot be sent."""
     checked = dict(attributes or {})
     if len(checked) > 9 or not all(isinstance(one, str) for pair in checked.items() for one in pair):  # noqa: PLR2004
         raise DeclarationError(f"attributes {sorted(map(str, checked))!r}", "cannot be sent", "give at most 9, of str")

@@ -29,7 +29,7 @@ EXPECTED = {
         "NotOpen",
         "UndeclaredDependency",
     },
-    Exit.NOT_FOUND: {"QueueNotFound"},
+    Exit.NOT_FOUND: {"QueueNotFound", "NotFound"},
     Exit.TEMPORARY: {"BrokerUnavailable", "OutcomeUnknown", "StoreUnavailable", "VersionConflict"},
 }
 

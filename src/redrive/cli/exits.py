@@ -19,7 +19,7 @@ from redrive.errors import (
     BrokerUnavailable,
     ConfigurationError,
     DatabaseUnusable,
-    OperationRefused,
+    NotFound,
     OutcomeUnknown,
     QueueNotFound,
     RedriveError,
@@ -52,12 +52,11 @@ MEANINGS = {
     Exit.READER_GONE: "whoever read the output went away",
 }
 _TEMPORARY = (BrokerUnavailable, OutcomeUnknown, StoreUnavailable, VersionConflict)
-_MISSING = "does not exist"
 
 
 def exit_code(error: RedriveError) -> Exit:
     """The exit code that tells a script what kind of error this was."""
-    if isinstance(error, QueueNotFound) or (isinstance(error, OperationRefused) and error.problem == _MISSING):
+    if isinstance(error, (QueueNotFound, NotFound)):
         return Exit.NOT_FOUND
     if isinstance(error, (ConfigurationError, DatabaseUnusable)):
         return Exit.CONFIGURATION

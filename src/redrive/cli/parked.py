@@ -10,7 +10,7 @@ from redrive.cli.output import Column, Document, Output, Row, column, number
 from redrive.cli.printable import age
 from redrive.cli.target import operator
 from redrive.cli.values import over_zero
-from redrive.errors import OperationRefused
+from redrive.errors import NotFound
 
 if TYPE_CHECKING:
     from redrive.operations import Operations, ParkedView
@@ -57,9 +57,7 @@ async def redrive(
     await operations.circuit(dependency)
     views = [one for one in await operations.parked(dependency) if queue in {None, one.queue}]
     if queue is not None and not views:
-        raise OperationRefused(
-            f"a parked queue of {queue!r} for {dependency!r}", "does not exist", "see `redrive parked ls`"
-        )
+        raise NotFound(f"a parked queue of {queue!r} for {dependency!r}", "see `redrive parked ls`")
     facts: Document = {"dependency": dependency, "queue": queue}
     if dry_run:
         waiting = sum(one.count for one in views)

@@ -8,7 +8,7 @@ from typing import Literal
 from redrive import circuit as rules
 from redrive.circuit import Circuit, CircuitPolicy, State
 from redrive.circuits import SharedCircuit
-from redrive.errors import OperationRefused
+from redrive.errors import NotFound
 from redrive.manifest import manifests
 from redrive.moves import move
 from redrive.operations.ground import PARKED, Ground
@@ -66,9 +66,7 @@ class CircuitOperations(Ground):
         """
         known = await self._dependencies(await self._broker.queues())
         if name not in known:
-            raise OperationRefused(
-                f"dependency {name!r}", "does not exist", f"known are: {', '.join(sorted(known)) or 'none yet'}"
-            )
+            raise NotFound(f"dependency {name!r}", f"known are: {', '.join(sorted(known)) or 'none yet'}")
         return await self._dependency_view(name, await self.workers())
 
     async def force(

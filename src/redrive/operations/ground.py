@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 from random import Random
 from typing import Any, Literal
 
@@ -11,8 +12,9 @@ from redrive.app import App
 from redrive.broker import Broker
 from redrive.catalogue import Catalogue
 from redrive.clock import Clock
-from redrive.errors import OperationRefused, PayloadError
+from redrive.errors import BodyTooLarge, OperationRefused, PayloadError
 from redrive.manifest import manifests
+from redrive.message import MAX_BODY
 from redrive.operations.views import WorkerView
 from redrive.payload import check_json
 from redrive.store import WORKERS, Store
@@ -31,7 +33,7 @@ class Ground:
         self, broker: Broker, store: Store, *, clock: Clock, app: App[Any] | None = None, who: str | None = None
     ) -> None:
         self._broker, self._store, self._clock, self._app = broker, store, clock, app
-        self._who = who or getpass.getuser()
+        self._who = who or _user()
         self._catalogue = Catalogue(store, clock)
         self._random = Random()  # noqa: S311 - jitter and ids, no secrets
 
@@ -60,6 +62,8 @@ class Ground:
         Raises:
             PayloadError: If it does not fit.
         """
+        if len(body) > MAX_BODY:
+            raise BodyTooLarge(queue, len(body), MAX_BODY)
         if self._app is not None and queue in self._app.queues:
             self._app.queues[queue].payload.decode(body)
             return "type"
@@ -78,6 +82,14 @@ class Ground:
         return None
 
 
+def _user() -> str:
+    """Who asks, by the operating system: a name, or a number where it has none (in containers)."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
 def is_consumed(name: str) -> bool:
     """Whether a queue is one that applications declare, and not one that stands behind another."""
     return not name.endswith("-dead") and PARKED not in name
@@ -93,16 +105,19 @@ def _check_schema(queue: str, document: object, schema: dict[str, Any]) -> None:
             "name it with --app, or pip install 'redrive[schema]'",
         ) from None
     problems = [
-        f"{'.'.join(map(str, error.instance_path)) or 'the whole'}: {_expected(schema, list(error.schema_path))}"
+        f"{'.'.join(map(str, error.instance_path)) or 'the whole'}: {_expected(schema, error)}"
         for error in jsonschema_rs.validator_for(schema).iter_errors(document)
     ]
     if problems:
         raise PayloadError(queue, "; ".join(problems[:3]))
 
 
-def _expected(schema: Any, path: list[str | int]) -> str:  # noqa: ANN401 - JSON
+def _expected(schema: Any, error: Any) -> str:  # noqa: ANN401 - JSON, and an error of a library without types
     """What the schema asks for at the place that was violated; never what stood there."""
+    if (missing := getattr(error.kind, "property", None)) is not None:
+        return f"{missing} is missing"
+    path = list(error.schema_path)
     for step in path:
         if isinstance(schema, (dict, list)) and (not isinstance(schema, dict) or step in schema):
-            schema = schema[step]  # type: ignore[index]
+            schema = schema[step]
     return f"{path[-1] if path else 'schema'} {json.dumps(schema)[:200]}"

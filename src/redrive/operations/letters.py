@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from redrive.broker import Acknowledge
+from redrive.broker import Acknowledge, Return, Settlement
 from redrive.catalogue import DEAD, DISCARDED, REDRIVEN, Letter
 from redrive.consumer import dead_queue
-from redrive.errors import OperationRefused, VersionConflict
+from redrive.errors import NotFound, OperationRefused, VersionConflict
 from redrive.message import Delivery
 from redrive.moves import forward
 from redrive.operations.ground import Checked, Ground, is_consumed
@@ -36,10 +36,13 @@ class LetterOperations(Ground):
         if queue is not None and (exact := await self._catalogue.letter(queue, prefix)) is not None:
             return exact
         found = [one async for one in self.letters(queue, state=None) if one.id.startswith(prefix)]
+        found = [one for one in found if one.id == prefix] or found
         if not found:
-            raise OperationRefused(f"letter {prefix!r}", "does not exist", "see `redrive dead ls`")
+            raise NotFound(f"letter {prefix!r}", "see `redrive dead ls`")
         if len(found) > 1:
-            raise OperationRefused(f"letter {prefix!r}", f"could be any of {len(found)}", "give more of the id")
+            raise OperationRefused(
+                f"letter {prefix!r}", f"could be any of {len(found)}", "give more of the id, or its queue"
+            )
         return found[0]
 
     async def body(self, letter: Letter) -> bytes:
@@ -73,9 +76,7 @@ class LetterOperations(Ground):
         message = delivery.message
         notes = message.notes.fresh(self._clock.now_ms())
         changed = replace(message, notes=notes, body=message.body if body is None else body)
-        (error,) = await self._broker.settle([forward(delivery, letter.queue, changed)])
-        if error is not None:
-            raise error
+        await self._settled(forward(delivery, letter.queue, changed))
         await self._settle(letter, REDRIVEN, "redriven" if body is None else "edited and redriven", body)
 
     async def discard(self, letter: Letter) -> None:
@@ -86,9 +87,7 @@ class LetterOperations(Ground):
         """
         _must_be_dead(letter)
         delivery = await self._take(letter)
-        (error,) = await self._broker.settle([Acknowledge(delivery=delivery)])
-        if error is not None:
-            raise error
+        await self._settled(Acknowledge(delivery=delivery))
         await self._settle(letter, DISCARDED, "discarded")
 
     async def _take(self, letter: Letter) -> Delivery:
@@ -103,6 +102,13 @@ class LetterOperations(Ground):
             raise OperationRefused(f"letter {letter.id!r}", "is in somebody else's hands", "try again in 30 s")
         await self._settle(letter, REDRIVEN, "found gone from the dead-letter queue")
         raise OperationRefused(f"letter {letter.id!r}", "is not dead any more", "see `redrive dead show`")
+
+    async def _settled(self, settlement: Settlement) -> None:
+        """Settle one letter; what the broker refuses goes back at once rather than when its lease ends."""
+        (error,) = await self._broker.settle([settlement])
+        if error is not None:
+            await self._broker.settle([Return(delivery=settlement.delivery)])
+            raise error
 
     async def _is_in(self, queue: str, identity: str) -> bool:
         cursor = None

@@ -12,7 +12,9 @@ from redrive.errors import OperationRefused
 from redrive.message import Message, message_id
 from redrive.operations.ground import PARKED, Ground
 from redrive.operations.views import QueueView
+from redrive.queue import checked_attributes
 from redrive.store import ABSENT, CONTROLS
+from redrive.timekeeper import set_timer
 
 
 class QueueOperations(Ground):
@@ -52,8 +54,12 @@ class QueueOperations(Ground):
             id=message_id(now, self._random.randbytes(10)),
             body=body,
             sent_at_ms=now,
-            attributes=dict(attributes or {}),
+            attributes=checked_attributes(attributes),
         )
+        if delay > self._broker.capabilities.max_delay:
+            await self._broker.depth(queue)
+            await set_timer(self._store, queue, message, due_at_ms=now + int(delay * 1000))
+            return message.id
         (error,) = await self._broker.send(queue, [Outgoing(message=message, delay=delay)])
         if error is not None:
             raise error
