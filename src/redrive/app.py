@@ -397,6 +397,7 @@ class App(Generic[R]):
             faults=runtime.faults,
         )
         gate.loop = self._loop
+        gate.redacted = runtime.redacted
         return gate
 
 

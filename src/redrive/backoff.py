@@ -34,13 +34,16 @@ class Backoff:
             raise DeclarationError(
                 f"Backoff(first={first!r}, maximum={maximum!r})", "is out of range", "use 0 < first <= maximum <= 43200"
             )
-        if self.factor < 1:
+        if not self.factor >= 1:  # not a number is refused too
             raise DeclarationError(f"Backoff(factor={self.factor!r})", "shrinks", "use a factor of 1 or more")
 
     def ceiling(self, failures: int) -> float:
         """The longest delay after the given number of failures (1 or more), in seconds."""
         exponent = min(max(failures, 1) - 1, _LARGEST_EXPONENT)
-        return min(seconds(self.maximum), seconds(self.first) * self.factor**exponent)
+        try:
+            return min(seconds(self.maximum), seconds(self.first) * self.factor**exponent)
+        except OverflowError:
+            return seconds(self.maximum)
 
     def delay(self, failures: int, *, random: float, floor: float = 0.0) -> float:
         """The delay after the given number of failures, in seconds.

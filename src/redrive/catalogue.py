@@ -111,7 +111,11 @@ class Catalogue:
             for entry in entries:
                 if not entry.key.startswith(prefix):
                     return
-                letter = Letter.from_entry(entry)
+                try:
+                    letter = Letter.from_entry(entry)
+                except NewerRecord as error:
+                    _log.warning("letter %s is left out: %s", entry.key, error)
+                    continue
                 if state is None or letter.state == state:
                     yield letter
             if not entries:

@@ -1,7 +1,7 @@
 """The processes that run an application: `python -m redrive.child ROLE TARGET`, started by the supervisor.
 
 worker      one worker; says on the board what it runs, and stops when its supervisor is gone
-isolated    reads one delivery a line, answers with one settlement a line: for suspects
+isolated    says `ready`, then reads one delivery a line and answers with one settlement a line: for suspects
 """
 
 from __future__ import annotations
@@ -13,13 +13,17 @@ import logging
 import os
 import signal
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from redrive.app import App
 from redrive.board import Board
+from redrive.broker import Settlement
 from redrive.consumer import Consumer
-from redrive.errors import ClaimLost, RedriveError
+from redrive.errors import BrokerUnavailable, ClaimLost, OutcomeUnknown, RedriveError, StoreError
+from redrive.isolation import READY
 from redrive.lifeline import when_parent_is_gone
 from redrive.loading import load_app, log_to_stderr
 from redrive.once import Claims
@@ -30,6 +34,8 @@ from redrive.worker import GRACE
 _log = logging.getLogger("redrive.worker")
 REPLACE = 75
 """Exit code of a worker whose process has to be replaced."""
+UNAVAILABLE = 69
+"""Exit code of a worker whose broker or store is away: to be started again."""
 MISCONFIGURED = 78
 """Exit code of a worker that cannot start: starting it again would not help."""
 
@@ -53,23 +59,58 @@ async def run_app(app: App[Any], *, grace: float = GRACE, **settings: Any) -> in
     return REPLACE if stuck else 0
 
 
-async def run_isolated(app: App[Any]) -> None:
-    """Run suspects one by one, until standard input ends."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what handlers print must not be taken for an answer
+async def run_isolated(app: App[Any], answers: TextIO) -> None:
+    """Say that the application is open, then run suspects one by one, until standard input ends."""
+    lines = _lines_of_standard_input()
     async with app, contextlib.AsyncExitStack() as stack:
         if app.resources is not None:
             app.runtime.resources = await stack.enter_async_context(app.resources())
-        consumers = {consumer.queue: consumer for consumer in app.consumers}
-        while line := await asyncio.to_thread(sys.stdin.readline):
-            delivery = delivery_from_json(line)
-            consumer = consumers[delivery.queue]
-            held = Held(delivery)
-            keeping = asyncio.create_task(_keep_claim(app, consumer, held))
-            settlement = await Turns(app.runtime, consumer).turn(held)
-            keeping.cancel()
-            answers.write(settlement_to_json(settlement) + "\n")
-            answers.flush()
+        most = max([consumer.concurrency for consumer in app.consumers], default=1)
+        threads = ThreadPoolExecutor(most, thread_name_prefix="redrive-handler")
+        turns = {consumer.queue: (consumer, Turns(app.runtime, consumer, threads)) for consumer in app.consumers}
+        _say(answers, READY)
+        while True:
+            delivery = delivery_from_json(await lines.get())
+            settlement = await _turn(app, *turns[delivery.queue], Held(delivery))
+            _say(answers, settlement_to_json(settlement))
+
+
+async def _turn(app: App[Any], consumer: Consumer[Any], turns: Turns, held: Held) -> Settlement | None:
+    """One suspect's turn; what goes wrong in redrive itself is no crash of the message."""
+    keeping = asyncio.create_task(_keep_claim(app, consumer, held))
+    try:
+        return await turns.turn(held)
+    except Exception:  # noqa: BLE001 - an outermost loop: logged and survived
+        _log.exception("the turn of message %s of %s raised", held.delivery.message.id, consumer.queue)
+        return turns.back(held.delivery, 1.0)
+    finally:
+        keeping.cancel()
+
+
+def _lines_of_standard_input() -> asyncio.Queue[str]:
+    """What the worker asks. Its end means that the worker is gone: then nothing here may go on, whatever it does."""
+    lines: asyncio.Queue[str] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        for line in sys.stdin:
+            loop.call_soon_threadsafe(lines.put_nowait, line)
+        os._exit(0)
+
+    threading.Thread(target=read, name="redrive-lifeline", daemon=True).start()
+    return lines
+
+
+def _say(answers: TextIO, line: str) -> None:
+    answers.write(line + "\n")
+    answers.flush()
+
+
+def _answers() -> TextIO:
+    """Standard output, kept for answers: what the application prints from now on goes to standard error."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return answers
 
 
 async def _keep_claim(app: App[Any], consumer: Consumer[Any], held: Held) -> None:
@@ -78,7 +119,7 @@ async def _keep_claim(app: App[Any], consumer: Consumer[Any], held: Held) -> Non
     while True:
         await asyncio.sleep(consumer.lease / 3)
         if held.claim is not None:
-            with contextlib.suppress(ClaimLost):
+            with contextlib.suppress(ClaimLost, StoreError):
                 await claims.extend(held.claim)
 
 
@@ -93,15 +134,21 @@ def main() -> int:
     parser.add_argument("--log-level", default="info")
     options = parser.parse_args()
     log_to_stderr(options.log_level)
+    answers = _answers() if options.role == "isolated" else None
     try:
         app = _loaded(options.target, options.app_dir)
         if app is None:
             return MISCONFIGURED
-        if options.role == "isolated":
-            asyncio.run(run_isolated(app))
+        if answers is not None:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)  # its worker decides: to be stopped is no crash of a message
+            asyncio.run(run_isolated(app, answers))
             return 0
         isolated = ["-m", "redrive.child", "isolated", options.target, "--app-dir", options.app_dir]
         return asyncio.run(run_app(app, grace=options.grace, board=Board(options.board), isolated_by=isolated))
+    except (BrokerUnavailable, OutcomeUnknown, StoreError) as error:
+        _log.critical("%s", error)
+        return UNAVAILABLE
     except RedriveError as error:
         _log.critical("%s", error)
         return MISCONFIGURED

@@ -19,7 +19,7 @@ Invariants:
 from __future__ import annotations
 
 import json
-from collections import deque
+from collections import Counter, deque
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 
@@ -74,8 +74,9 @@ class Window:
 
     def __init__(self, policy: CircuitPolicy) -> None:
         self._policy = policy
-        self._calls: deque[tuple[float, bool]] = deque()
-        self._failed = 0
+        self._calls: deque[tuple[float, str | None]] = deque()  # when, and whose it was if it failed
+        self._failed: Counter[str] = Counter()
+        self._failures = 0
         self._row: set[str] = set()
 
     def record(self, *, ok: bool, subject: str, now: float) -> bool:
@@ -86,19 +87,20 @@ class Window:
             subject: whose call it was (a message id): one message failing again and again is poison, not an outage.
             now: seconds of the monotonic clock.
         """
-        self._calls.append((now, ok))
-        self._failed += not ok
+        self._calls.append((now, None if ok else subject))
         self._forget(now)
         if ok:
             self._row.clear()
             return False
         self._row.add(subject)
+        self._failed[subject] += 1
+        self._failures += 1
         if len(self._row) >= self._policy.trip_after:
             return True
         return (
             len(self._calls) >= self._policy.minimum_calls
-            and len(self._row) > 1
-            and self._failed / len(self._calls) >= self._policy.failure_ratio
+            and (len(self._row) > 1 or len(self._failed) >= self._policy.trip_after)
+            and self._failures / len(self._calls) >= self._policy.failure_ratio
         )
 
     @property
@@ -110,11 +112,17 @@ class Window:
         """Forget everything: a new generation begins."""
         self._calls.clear()
         self._row.clear()
-        self._failed = 0
+        self._failed.clear()
+        self._failures = 0
 
     def _forget(self, now: float) -> None:
         while self._calls and self._calls[0][0] < now - self._policy.window:
-            self._failed -= not self._calls.popleft()[1]
+            subject = self._calls.popleft()[1]
+            if subject is not None:
+                self._failures -= 1
+                self._failed[subject] -= 1
+                if not self._failed[subject]:
+                    del self._failed[subject]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

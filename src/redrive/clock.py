@@ -83,6 +83,7 @@ class SteadyClock:
         else:
             self.ignored_jump_ms = off
             now = expected
+            monotonic = self._last_monotonic + (now - self._last_ms) / 1000  # the part of a millisecond is not lost
         if now > self._last_ms:
             self._last_ms, self._last_monotonic = now, monotonic
         return now

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from redrive.circuit import CircuitPolicy
 from redrive.context import running
 from redrive.errors import Decision, DeclarationError, Reject, Unavailable, UndeclaredDependency
+from redrive.faults import InjectedFault
 from redrive.fingerprint import text_of, type_name
 from redrive.gate import Gate, Permit
 
@@ -30,6 +31,7 @@ class _Try:
     permit: Permit | None
     limit: asyncio.Timeout | None
     began: float
+    seconds: float = 0.0
 
 
 _TRIES: ContextVar[tuple[_Try, ...]] = ContextVar("redrive_tries", default=())
@@ -82,9 +84,10 @@ class Dependency(Generic[R]):
     async def __aenter__(self) -> None:
         permit = await self._begin()
         loop = asyncio.get_running_loop()
-        limit = asyncio.timeout(self._time_limit())
+        seconds = self._time_limit()
+        limit = asyncio.timeout(seconds)
         await limit.__aenter__()
-        _TRIES.set((*_TRIES.get(), _Try(self.name, permit, limit, loop.time())))
+        _TRIES.set((*_TRIES.get(), _Try(self.name, permit, limit, loop.time(), seconds)))
         try:
             if self.gate is not None:
                 self.gate.faults.check(self.name)
@@ -100,9 +103,10 @@ class Dependency(Generic[R]):
         try:
             await entered.limit.__aexit__(kind, error, trace)
         except TimeoutError as expired:
-            error = expired
-            expired.args = (f"no answer within {self._time_limit():g} s",)
-        await self._end(entered.permit, error)
+            expired.args = (f"no answer within {entered.seconds:g} s",)
+            await self._end(entered.permit, expired, fault=True)
+        else:
+            await self._end(entered.permit, error)
 
     def __enter__(self) -> None:
         permit = self._in_loop(self._begin()) if self.gate is not None else None
@@ -138,7 +142,9 @@ class Dependency(Generic[R]):
                     return await fn(*args)
             except Unavailable as error:
                 gate = self.gate
-                if error.circuit_open or not left or gate is None or not gate.may_try_again():
+                if error.dependency != self.name or error.circuit_open or not left:
+                    raise
+                if gate is None or not gate.may_try_again():
                     raise
                 await gate.pause(_LONGEST_PAUSE * 2.0**-left)
         raise DeclarationError(f"tries={tries!r}", "is out of range", "use 1 or more")
@@ -155,6 +161,8 @@ class Dependency(Generic[R]):
             return any(self.is_fault(leaf) for leaf in error.exceptions)
         if not isinstance(error, Exception) or isinstance(error, Decision):
             return False
+        if isinstance(error, InjectedFault):
+            return True
         if callable(self._faults) and not isinstance(self._faults, tuple):
             return self._faults(error)
         if self._faults is not None:
@@ -171,7 +179,7 @@ class Dependency(Generic[R]):
                     self.gate.faults.check(self.name)
                 await _called(self.canary, resources)
         except Exception as error:  # noqa: BLE001 - whatever a canary raises means: not healthy
-            self.probe_error = f"{type_name(error)}: {text_of(error)}"
+            self.probe_error = self._reason(error)
             return False
         return True
 
@@ -183,18 +191,28 @@ class Dependency(Generic[R]):
             return None
         return await self.gate.enter(f"{self.name} caller" if context is None else context.message_id)
 
-    async def _end(self, permit: Permit | None, error: BaseException | None) -> None:
-        fault = error is not None and self.is_fault(error)
-        if permit is not None and self.gate is not None:
-            answered = error is None or isinstance(error, Reject)
-            ok = False if fault else (True if answered else None)
-            reason = f"{type_name(error)}: {text_of(error)}"[:300] if error is not None else ""
-            await self.gate.leave(permit, ok=ok, reason=reason)
+    async def _end(self, permit: Permit | None, error: BaseException | None, *, fault: bool | None = None) -> None:
+        if fault is None:
+            try:
+                fault = error is not None and self.is_fault(error)
+            except BaseException:  # the user's predicate: its bug shows, and costs no place
+                await self._leave(permit, ok=None, error=error)
+                raise
+        answered = error is None or isinstance(error, Reject)
+        await self._leave(permit, ok=False if fault else (True if answered else None), error=error)
         if fault and error is not None:
             raise self._translated(permit, error) from error
 
+    async def _leave(self, permit: Permit | None, *, ok: bool | None, error: BaseException | None) -> None:
+        if permit is not None and self.gate is not None:
+            await self.gate.leave(permit, ok=ok, reason="" if error is None else self._reason(error))
+
+    def _reason(self, error: BaseException) -> str:
+        text = f"{type_name(error)}: {text_of(error)}"
+        return (text if self.gate is None else self.gate.redacted(text))[:300]
+
     def _translated(self, permit: Permit | None, error: BaseException) -> Unavailable:
-        reason = f"{type_name(error)}: {text_of(error)}"[:300]
+        reason = self._reason(error)
         if permit is None or self.gate is None:
             return Unavailable(self.name, reason)
         return self.gate.unavailable(permit, reason)

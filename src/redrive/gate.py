@@ -81,6 +81,10 @@ class Gate:
         self._budget = _BUDGET_LIMIT
         self.loop: asyncio.AbstractEventLoop | None = None
         """The worker's loop, for handlers in threads; set when the application opens."""
+        self.sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+        """How to wait; in virtual time it takes none."""
+        self.redacted: Callable[[str], str] = str
+        """Makes the text of a failure one that may be written."""
 
     async def enter(self, subject: str) -> Permit:
         """Leave for one call; waits for a place while `concurrency` calls are under way.
@@ -93,7 +97,11 @@ class Gate:
             place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._queue.append(place)
             await self._placed(place)
-            await self._look()
+            try:
+                await self._look()
+            except BaseException:
+                self._wake(1)  # the place was given to one who does not take it: to the next
+                raise
         if self.shared.view.state is State.HALF_OPEN:
             self._trial_until = self._clock.monotonic() + 2 * self.timeout
         self._busy += 1
@@ -108,7 +116,7 @@ class Gate:
 
     async def pause(self, ceiling: float) -> None:
         """Wait before another try, with full jitter up to `ceiling` seconds."""
-        await asyncio.sleep(self._random.random() * ceiling)
+        await self.sleep(self._random.random() * ceiling)
 
     async def leave(self, permit: Permit, *, ok: bool | None, reason: str = "") -> None:
         """What became of the call: it was answered, it failed, or (None) it says nothing about the dependency."""

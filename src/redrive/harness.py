@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from random import Random
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from redrive.broker import Broker, Return
+from redrive.broker import Broker
 from redrive.brokers.sqlite import SqliteBroker
 from redrive.catalogue import Intake
 from redrive.clock import Clock, ManualClock
@@ -90,7 +91,11 @@ class Harness(Generic[R]):
             broker, SqliteStore(self._database), clock=self.clock, random=self._random
         )
         self._runtime.resources = self._resources
-        self._turns = {one.queue: (one, Turns(self._runtime, one)) for one in self._app.consumers}
+        self._threads = ThreadPoolExecutor(thread_name_prefix="redrive-handler")
+        self._turns = {one.queue: (one, Turns(self._runtime, one, self._threads)) for one in self._app.consumers}
+        for dependency in self._app.dependencies.values():
+            if dependency.gate is not None:
+                dependency.gate.sleep = lambda _: asyncio.sleep(0)
         self._set_up_leaders()
         self._token = _CURRENT.set(self)
         return self
@@ -99,6 +104,7 @@ class Harness(Generic[R]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _CURRENT.reset(self._token)
+        self._threads.shutdown(wait=False, cancel_futures=True)
         await self._app.close()
 
     @property
@@ -175,7 +181,7 @@ class Harness(Generic[R]):
         try:
             settlement = await turns.turn(Held(delivery))
         except (StoreError, BrokerError):
-            settlement = Return(delivery=delivery, delay=1.0)
+            settlement = turns.back(delivery, 1.0)
         if settlement is not None:
             (error,) = await self._runtime.broker.settle([settlement])
             if error is not None:

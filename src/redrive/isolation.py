@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from redrive.broker import Return, Settlement
+from redrive.broker import Forward, Return, Settlement
 from redrive.consumer import Consumer
 from redrive.errors import StoreError, VersionConflict
 from redrive.message import Delivery
@@ -22,7 +22,12 @@ from redrive.turn import Held, Turns
 from redrive.wire import delivery_to_json, settlement_from_json
 
 _log = logging.getLogger("redrive.isolation")
+READY = "ready"
+"""What the child says first, once the application is open; before that nothing is a message's fault."""
 _START_UP = 30.0
+_START_AGAIN = 5.0
+_AROUND = 10.0
+_LAST_MOMENTS = 5.0
 _LINE_LIMIT = 4 * 1024 * 1024
 
 
@@ -35,7 +40,8 @@ class Isolation:
         Args:
             runtime: of this worker.
             consumers: whose messages may be suspects.
-            command: what starts the child: it reads one delivery a line and answers with one settlement a line.
+            command: what starts the child: it says that it is ready, then reads one delivery a line and answers with
+                one settlement a line.
         """
         self._runtime = runtime
         self._consumers = {consumer.queue: consumer for consumer in consumers}
@@ -53,27 +59,25 @@ class Isolation:
                 stdout=asyncio.subprocess.PIPE,
                 limit=_LINE_LIMIT,
             )
-            assert child.stdin is not None  # noqa: S101 - a pipe was asked for
-            assert child.stdout is not None  # noqa: S101 - likewise
+            line = b""
             try:
-                child.stdin.write(delivery_to_json(delivery).encode() + b"\n")
-                async with asyncio.timeout(_START_UP + consumer.timeout):
-                    line = await child.stdout.readline()
-            except (TimeoutError, ConnectionError):
-                line = b""
+                ready = await _line(child, _START_UP)
+                if ready:
+                    line = await _line(child, _patience(consumer), delivery_to_json(delivery))
             finally:
-                with contextlib.suppress(ProcessLookupError):
-                    child.kill()
-                status = await child.wait()
+                status = await _end(child)
+            turns = Turns(self._runtime, consumer)
+            if not ready:
+                _log.error("the process for suspects did not start: %s", _how_it_ended(status))
+                return turns.back(delivery, _START_AGAIN)
             if line:
                 settlement = settlement_from_json(line.decode(), delivery)
             else:
                 reason = _how_it_ended(status)
                 _log.warning("message %s took its process down: %s", delivery.message.id, reason)
-                settlement = await Turns(self._runtime, consumer).crashed(Held(delivery), reason)
-                if isinstance(settlement, Return):
-                    return settlement  # still a suspect, until it is dead or handled
-            await self._clear(delivery)
+                settlement = await turns.crashed(Held(delivery), reason)
+            if not _comes_back(settlement, delivery):
+                await self._clear(delivery)
             return settlement
 
     async def _clear(self, delivery: Delivery) -> None:
@@ -82,6 +86,46 @@ class Isolation:
             entry = await self._runtime.store.get(SUSPECTS, key)
             if entry is not None:
                 await self._runtime.store.delete(SUSPECTS, key, if_version=entry.version)
+
+
+async def _line(child: asyncio.subprocess.Process, patience: float, said: str | None = None) -> bytes:
+    """What the child says next, after something was said to it; empty when it ended or took too long."""
+    assert child.stdin is not None  # noqa: S101 - a pipe was asked for
+    assert child.stdout is not None  # noqa: S101 - likewise
+    try:
+        if said is not None:
+            child.stdin.write(said.encode() + b"\n")
+        async with asyncio.timeout(patience):
+            return await child.stdout.readline()
+    except (TimeoutError, ConnectionError):
+        return b""
+
+
+async def _end(child: asyncio.subprocess.Process) -> int:
+    """Kill it; its exit status. What is ending by itself is waited for: a kill at that moment loses its status."""
+    if child.stdout is not None and child.stdout.at_eof():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_MOMENTS):
+                return await child.wait()
+    with contextlib.suppress(ProcessLookupError):
+        child.kill()
+    return await child.wait()
+
+
+def _patience(consumer: Consumer[Any]) -> float:
+    """How long a turn may take: the handler's time, the degraded handler's, and what is written around them."""
+    return consumer.timeout * (2 if consumer.degraded_handlers else 1) + _AROUND
+
+
+def _comes_back(settlement: Settlement | None, delivery: Delivery) -> bool:
+    """Whether the message will be received again from this queue: it stays a suspect until it is dead or done."""
+    match settlement:
+        case None | Return():
+            return True
+        case Forward(queue=queue):
+            return queue == delivery.queue
+        case _:
+            return False
 
 
 def _how_it_ended(status: int) -> str:

@@ -29,8 +29,8 @@ class Leadership:
 
     @property
     def leads(self) -> bool:
-        """Whether this process led when it last asked."""
-        return self._version is not None
+        """Whether this process leads now, as far as it knows without asking."""
+        return self._version is not None and self._clock.monotonic() - self._renewed_at < self.length * 2 / 3
 
     async def held(self) -> bool:
         """Whether this process leads now, for at least a third of the length; one read or one write at most."""
@@ -38,12 +38,12 @@ class Leadership:
         if self._version is not None and now - self._renewed_at < self.length / 3:
             return True
         try:
-            return await self._renew(now) if self._version is not None else await self._take_over(now)
+            await (self._renew(now) if self._version is not None else self._take_over(now))
         except VersionConflict:
             self._version = None
-            return False
         except StoreError:
-            return self._version is not None and now - self._renewed_at < self.length * 2 / 3
+            pass  # a leader leads on for as long as nobody may follow
+        return self.leads
 
     async def resign(self) -> None:
         """Let another take over at once; the entry is gone."""
@@ -54,19 +54,18 @@ class Leadership:
             except StoreError:
                 return
 
-    async def _renew(self, now: float) -> bool:
+    async def _renew(self, now: float) -> None:
         self._version = await self._store.put(LEADERS, self._task, self._value, if_version=self._version or ABSENT)
         self._renewed_at = now
-        return True
 
-    async def _take_over(self, now: float) -> bool:
+    async def _take_over(self, now: float) -> None:
         entry = await self._store.get(LEADERS, self._task)
         version = ABSENT if entry is None else entry.version
         if entry is not None and (self._seen is None or self._seen[0] != version):
-            self._seen = (version, now)
-            return False
+            self._seen = (version, self._clock.monotonic())  # after the answer: a slow one is no watch
+            return
         if entry is not None and self._seen is not None and now - self._seen[1] < self.length:
-            return False
+            return
+        now = self._clock.monotonic()
         self._version = await self._store.put(LEADERS, self._task, self._value, if_version=version)
         self._renewed_at = now
-        return True

@@ -25,6 +25,14 @@ MAX_RECORD = 32 * 1024
 _KEPT_ATTEMPTS = 20
 _LONGEST_TEXT = 1_000
 _LONGEST_TRACEBACK = 6_000
+_LONGEST_NAME = 200
+_SHRINKING = (
+    (_LONGEST_TRACEBACK, _LONGEST_TEXT, 20, _LONGEST_NAME),
+    (1_500, 300, 20, 200),
+    (0, 60, 5, 100),
+    (0, 0, 1, 100),
+)
+"""What is kept: characters of a traceback, of a text, failures, characters of a name. A character may take 12 bytes."""
 _SHORTEST_TRACEBACK = 100
 
 
@@ -83,13 +91,13 @@ class FailureRecord:
     def to_document(self) -> dict[str, Any]:
         """The JSON form, shrunk until it is at most 32 KB: texts and tracebacks go first, times and types stay."""
         document: dict[str, Any] = {}
-        for traceback, text, kept in ((_LONGEST_TRACEBACK, _LONGEST_TEXT, 20), (1_500, 300, 20), (0, 60, 5), (0, 0, 1)):
+        for traceback, text, kept, name in _SHRINKING:
             shrunk = replace(
                 self,
-                reason=self.reason[:_LONGEST_TEXT],
-                first=_cut(self.first, traceback=traceback, text=text),
-                last=_cut(self.last, traceback=traceback, text=text),
-                recent=tuple(_cut(one, text=min(text, 200)) for one in self.recent[-kept:]),
+                reason=self.reason[: max(text, 300)],
+                first=_cut(self.first, traceback=traceback, text=text, name=name),
+                last=_cut(self.last, traceback=traceback, text=text, name=name),
+                recent=tuple(_cut(one, text=min(text, 200), name=name) for one in self.recent[-kept:]),
             )
             document = {"v": _VERSION, **asdict(shrunk)}
             if len(json.dumps(document)) <= MAX_RECORD:
@@ -142,7 +150,7 @@ class Notes:
             return self.newer
         document: dict[str, Any] = {"v": _VERSION}
         for name in ("attempts", "bounces", "crashes", "forwards", "degraded_at_ms", "redriven_at_ms", "undegraded"):
-            if value := getattr(self, name):
+            if (value := getattr(self, name)) != getattr(NOTHING, name):
                 document[name] = value
         if self.failure is not None:
             document["failure"] = self.failure.to_document()
@@ -207,6 +215,10 @@ class Delivery:
     """How often the broker handed it out from this queue, this time included; 1 or more."""
 
 
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+"""A digit with its upper two bits set to 10."""
+
+
 def message_id(now_ms: int, randomness: bytes) -> str:
     """A new message id: UUID version 7, so that ids sort by time.
 
@@ -216,15 +228,24 @@ def message_id(now_ms: int, randomness: bytes) -> str:
 
     Source: RFC 9562, section 5.7.
     """
-    number = (now_ms & 0xFFFF_FFFF_FFFF) << 80 | int.from_bytes(randomness, "big")
-    number = number & ~(0xF << 76) | 0x7 << 76
-    number = number & ~(0x3 << 62) | 0x2 << 62
-    text = f"{number:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    time, rest = f"{now_ms & 0xFFFF_FFFF_FFFF:012x}", randomness.hex()
+    return f"{time[:8]}-{time[8:]}-7{rest[1:4]}-{_VARIANT[rest[4]]}{rest[5:8]}-{rest[8:]}"
 
 
-def _cut(failure: Failure, *, traceback: int = _LONGEST_TRACEBACK, text: int = _LONGEST_TEXT) -> Failure:
-    return replace(failure, text=failure.text[:text], traceback=_without_middle(failure.traceback, traceback))
+def _cut(
+    failure: Failure, *, traceback: int = _LONGEST_TRACEBACK, text: int = _LONGEST_TEXT, name: int = _LONGEST_NAME
+) -> Failure:
+    return replace(
+        failure,
+        kind=failure.kind[:name],
+        error=failure.error[:name],
+        text=failure.text[:text],
+        traceback=_without_middle(failure.traceback, traceback),
+        queue=failure.queue[:name],
+        dependency=None if failure.dependency is None else failure.dependency[:name],
+        worker=failure.worker[:name],
+        code_version=failure.code_version[:name],
+    )
 
 
 def _without_middle(text: str, length: int) -> str:

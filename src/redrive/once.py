@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redrive.clock import Clock
-from redrive.errors import ClaimLost, VersionConflict
+from redrive.errors import ClaimLost, NewerRecord, VersionConflict
 from redrive.store import ABSENT, CLAIMS, Store
 
 KEPT_MS = 14 * 24 * 3600 * 1000
@@ -84,10 +84,11 @@ class Claims:
 
         Raises:
             StoreUnavailable: If the store cannot be reached; the work must not be done.
+            NewerRecord: If a later version of redrive wrote the claim; the message must be handed back.
         """
         while True:
             entry = await self._store.get(CLAIMS, _digest(key))
-            document: dict[str, Any] = {"fence": 0, "held": []} if entry is None else json.loads(entry.value)
+            document: dict[str, Any] = {"fence": 0, "held": []} if entry is None else _read(entry.value)
             if found := self._standing(document, payload_hash):
                 if isinstance(found, Done) and entry is not None and message_id in document["held"]:
                     await self._let_go(key, document, entry.version, message_id)
@@ -160,7 +161,6 @@ class Claims:
                 "lease_until_ms": now + int(claim.lease * 1000),
                 "result": result,
             }
-            claim.ended = state != "claimed"
             try:
                 claim.version = await self._store.put(
                     CLAIMS,
@@ -171,6 +171,7 @@ class Claims:
                 )
             except VersionConflict:
                 raise ClaimLost(claim.key) from None
+            claim.ended = state != "claimed"
 
     async def _let_go(self, key: str, document: dict[str, Any], version: int, message_id: str) -> None:
         """A held message came back and its work is done: the key may expire again, once nobody else is held."""
@@ -181,6 +182,13 @@ class Claims:
             await self._store.put(CLAIMS, _digest(key), value, if_version=version, expires_at_ms=expires)
         except VersionConflict:
             return  # somebody wrote; the hold stays, which is safe
+
+
+def _read(value: bytes) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(value)
+    if document["v"] > _VERSION:
+        raise NewerRecord("claim", document["v"], _VERSION)
+    return document
 
 
 def payload_hash(body: bytes) -> str:

@@ -155,8 +155,8 @@ class Pump:
         """Whether an operator paused this queue; read once a second."""
         now = self._runtime.clock.monotonic()
         if now - self._controls_read_at >= 1.0:
-            self._controls_read_at = now
             self._is_paused = await self._runtime.store.get(CONTROLS, f"paused/{self._consumer.queue}") is not None
+            self._controls_read_at = now  # not before: while the store is away nothing is received
         return self._is_paused
 
     _controls_read_at = float("-inf")
@@ -174,7 +174,7 @@ class Pump:
             if settlement is None:
                 self._in_hand.pop(held.delivery.receipt, None)
                 self._room.set()
-            elif self._turns.stuck and self._board is not None and not self.stuck.is_set():
+            elif held.stuck and self._board is not None:
                 self._at_the_end.append(settlement)  # its thread still runs: nobody else may have it before we are gone
                 self._in_hand.pop(held.delivery.receipt, None)
                 self.stuck.set()
@@ -195,7 +195,7 @@ class Pump:
         except (StoreError, BrokerError) as error:
             _log.warning("message %s is handed back: %s", delivery.message.id, error)
             self._runtime.counters.loop_errors += 1
-            return Return(delivery=delivery, delay=1.0)
+            return self._turns.back(delivery, 1.0)
         except Exception:  # noqa: BLE001 - an outermost loop: logged, counted, survived
             _log.exception("the turn of message %s of %s raised", delivery.message.id, delivery.queue)
             self._runtime.counters.loop_errors += 1

@@ -39,7 +39,9 @@ class Ramp:
         gathered = self.credit + max(0.0, now - self.counted_at) * self.rate
         counted = replace(self, credit=min(gathered, max(1.0, self.rate)), counted_at=now)
         if failures:
-            return replace(counted, rate=max(_LOWEST_RATE, self.rate / 2), changed_at=now, credit=0.0)
+            return replace(
+                counted, rate=min(self.maximum, max(_LOWEST_RATE, self.rate / 2)), changed_at=now, credit=0.0
+            )
         if now - self.changed_at >= _STEP and self.rate < self.maximum:
             return replace(counted, rate=min(self.maximum, self.rate * 2), changed_at=now)
         return counted

@@ -71,3 +71,13 @@ class Runtime:
     counters: Counters = field(default_factory=Counters)
     faults: Faults = field(default_factory=Faults)
     observers: Observers = field(default_factory=Observers)
+
+    def redacted(self, text: str) -> str:
+        """A text of a failure as it may be written; left out where the application's own `redact` fails at it."""
+        if self.redact is None:
+            return text
+        try:
+            return str(self.redact(text))
+        except Exception as problem:  # noqa: BLE001 - a user's function
+            _log.error("redact raised %s: the text is left out", type(problem).__name__)
+            return f"<left out: redact raised {type(problem).__name__}>"

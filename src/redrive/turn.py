@@ -17,14 +17,19 @@ once finds the key free.)
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import inspect
 import logging
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from math import isnan
 from typing import Any
 
+from redrive.backoff import seconds
 from redrive.broker import Acknowledge, Forward, Return, Settlement
 from redrive.catalogue import Catalogue
 from redrive.consumer import Consumer, Function
@@ -49,6 +54,12 @@ _log = logging.getLogger("redrive.consumer")
 _NEWER_DELAY = 30.0
 _LONGEST_LOOK_AGAIN = 2.0
 _DEGRADED_CLAIM = 60.0
+_BACKSTOP_MARGIN = 10
+_FINISH_TRIES = 5
+
+
+_Answer = asyncio.Future[tuple[Any, BaseException | None] | None]
+"""What a function in a thread gave and raised; None: it did not end in time."""
 
 
 @dataclass(slots=True)
@@ -59,6 +70,8 @@ class Held:
     claim: Claim | None = None
     extend_until: float = float("inf")
     """Seconds of the monotonic clock after which the lease is no longer extended."""
+    stuck: bool = False
+    """Whether its handler's thread outlived the timeout and still runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +94,8 @@ class Turns:
         self._runtime, self._consumer, self._threads = runtime, consumer, threads
         self._claims = Claims(runtime.store, runtime.clock)
         self._catalogue = Catalogue(runtime.store, runtime.clock)
+        self._ended: deque[tuple[_Answer, tuple[Any, BaseException | None]]] = deque()
+        self._telling = False
         self.stuck = False
         """Whether a thread outlived its handler's timeout: this process should take no more messages."""
 
@@ -93,7 +108,7 @@ class Turns:
         """
         delivery = held.delivery
         if delivery.message.notes.newer is not None:
-            return Return(delivery=delivery, delay=_NEWER_DELAY)
+            return self.back(delivery, _NEWER_DELAY)
         began = self._runtime.clock.monotonic()
         try:
             run = await self._run(held)
@@ -103,7 +118,22 @@ class Turns:
             return None
         except VersionConflict as error:
             _log.warning("message %s is handed back: %s", delivery.message.id, error, extra=_ids(delivery))
-            return Return(delivery=delivery, delay=1.0)
+            return self.back(delivery, 1.0)
+
+    def back(self, delivery: Delivery, delay: float, notes: Notes | None = None) -> Settlement:
+        """Ready again after `delay` seconds. Near the broker's own limit of receives it is sent to its queue anew.
+
+        That limit is for what no worker lives to decide. A worker that does decide must not bring a message nearer to
+        it: one that is told to come back, however often, never dies of that. (Its receive count begins again, and a
+        delay beyond the broker's longest ends early this once.)
+        """
+        capabilities = self._runtime.broker.capabilities
+        if capabilities.ordered or delivery.receive_count < self._consumer.policy.backstop - _BACKSTOP_MARGIN:
+            return Return(delivery=delivery, delay=delay, notes=notes)
+        anew = (notes or delivery.message.notes).forwarded()
+        return replace(
+            self._forward(delivery, delivery.queue, anew, "again"), delay=max(0.0, min(delay, capabilities.max_delay))
+        )
 
     async def crashed(self, held: Held, reason: str) -> Settlement | None:
         """The settlement of a delivery whose turn took its worker down."""
@@ -119,14 +149,16 @@ class Turns:
         try:
             payload = consumer.payload.decode(message.body)
         except PayloadError as error:
-            return _Run(Outcome(happening=Happening.PAYLOAD, reason=str(error)), error)
+            return _Run(Outcome(happening=Happening.PAYLOAD, reason=self._runtime.redacted(str(error))), error)
+        except Exception as error:  # noqa: BLE001 - the user's validators and `decode`
+            return _Run(self._outcome(error), error)
         key = message.id
         if consumer.once_by is not None:
             try:
                 key = self._once_key(consumer.once_by(payload))
             except Exception as error:  # noqa: BLE001 - the user's function
                 return _Run(self._outcome(error), error)
-            if (refused := await self._claim(held, key, consumer.payload.encode(payload))) is not None:
+            if (refused := await self._claim(held, key, consumer.payload.written(payload))) is not None:
                 return _Run(refused)
         context = self._context(held, key)
         self._runtime.counters.runs += 1
@@ -151,7 +183,7 @@ class Turns:
             case Done(same_payload=True):
                 return Outcome(happening=Happening.HANDLED)
             case Done():
-                return Outcome(happening=Happening.CONFLICT, reason=f"key {key!r}")
+                return Outcome(happening=Happening.CONFLICT, reason=self._runtime.redacted(f"key {key!r}"))
 
     async def _called(
         self, held: Held, function: Function, context: Context[Any], payload: object
@@ -164,7 +196,10 @@ class Turns:
                 async with asyncio.timeout(self._consumer.timeout):
                     await function.call(*arguments)
             else:
-                await self._in_thread(held, function.call, arguments)
+                given = await self._in_thread(held, function.call, arguments)
+                if inspect.isawaitable(given):  # a callable that does not look like a coroutine function, and is one
+                    async with asyncio.timeout(self._consumer.timeout):
+                        await given
         except TimeoutError as error:
             return error
         except asyncio.CancelledError as error:
@@ -180,44 +215,75 @@ class Turns:
             leaving(token)
         return None
 
-    async def _in_thread(self, held: Held, call: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    async def _in_thread(self, held: Held, call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401
+        """Call a plain function in a thread; what it gave."""
         loop = asyncio.get_running_loop()
         if self._threads is None:
-            call(*arguments)
-            return
+            return call(*arguments)
         held.extend_until = self._runtime.clock.monotonic() + self._consumer.timeout
-        running = loop.run_in_executor(self._threads, contextvars.copy_context().run, call, *arguments)
-        done, _ = await asyncio.wait({running}, timeout=self._consumer.timeout)
-        if not done:
-            self.stuck = True
-            running.add_done_callback(lambda late: late.cancelled() or late.exception())
+        context = contextvars.copy_context()
+        ended: _Answer = loop.create_future()
+        self._threads.submit(self._ends, loop, ended, context, call, arguments)
+        patience = loop.call_later(self._consumer.timeout, _resolve, ended, None)
+        try:
+            answer = await ended
+        finally:
+            patience.cancel()
+        if answer is None:
+            self.stuck = held.stuck = True
             message = f"no end within {self._consumer.timeout:g} s, and a thread cannot be stopped"
             raise TimeoutError(message)
-        await running
+        given, raised = answer
+        if raised is not None:
+            raise raised
+        return given
+
+    def _ends(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        ended: _Answer,
+        context: contextvars.Context,
+        call: Callable[..., Any],
+        arguments: tuple[Any, ...],
+    ) -> None:
+        """In a thread: call, and tell the loop; of threads that end close together only the first one wakes it."""
+        self._ended.append((ended, context.run(_caught, call, arguments)))
+        if not self._telling:
+            self._telling = True
+            with contextlib.suppress(RuntimeError):  # the loop has closed meanwhile
+                loop.call_soon_threadsafe(self._tell)
+
+    def _tell(self) -> None:
+        self._telling = False  # before looking: what comes from now on is either seen here or told anew
+        while self._ended:
+            _resolve(*self._ended.popleft())
 
     def _outcome(self, error: BaseException) -> Outcome:
         """What a raised error says: of a group, `Reject` counts first, then any other error, then `Unavailable`."""
         leaves = list(_leaves(error))
-        reason = f"{type_name(error)}: {text_of(error)}"[:500]
+        reason = self._text(error)[:500]
         if rejected := [one for one in leaves if isinstance(one, (Reject, *self._consumer.dead_on))]:
             first = rejected[0]
-            text = first.reason if isinstance(first, Reject) else f"{type_name(first)}: {text_of(first)}"
+            text = self._runtime.redacted(text_of(first)) if isinstance(first, Reject) else self._text(first)
             return Outcome(happening=Happening.REJECTED, reason=text[:500])
         if any(not isinstance(one, (Unavailable, RetryLater)) for one in leaves):
             timeout = isinstance(error, TimeoutError)
             return Outcome(happening=Happening.TIMEOUT if timeout else Happening.RAISED, reason=reason)
         if unavailable := [one for one in leaves if isinstance(one, Unavailable)]:
             return self._unavailable(unavailable[0])
-        later = leaves[0]
-        return Outcome(happening=Happening.LATER, reason=reason, after=getattr(later, "after", None))
+        return Outcome(happening=Happening.LATER, reason=reason, after=_seconds(getattr(leaves[0], "after", None)))
+
+    def _text(self, error: BaseException) -> str:
+        return self._runtime.redacted(f"{type_name(error)}: {text_of(error)}")
 
     def _unavailable(self, error: Unavailable) -> Outcome:
-        known = error.dependency in self._consumer.needs
+        dependency = self._consumer.needs.get(error.dependency)
+        open_here = dependency is not None and dependency.gate is not None and dependency.gate.open_here
         return Outcome(
             happening=Happening.UNAVAILABLE,
-            reason=text_of(error),
+            reason=self._runtime.redacted(text_of(error)),
             dependency=error.dependency,
-            circuit_open=error.circuit_open and known,
+            circuit_open=open_here or (error.circuit_open and dependency is not None),
             counted=error.counted,
         )
 
@@ -230,11 +296,11 @@ class Turns:
         match verdict:
             case Ack():
                 if held.claim is not None:
-                    await self._claims.finish(held.claim)
+                    await self._finish(held.claim)
                 return Acknowledge(delivery=held.delivery)
             case Retry(counted=False):
                 await self._release(held, hold=False)
-                return Return(delivery=held.delivery, delay=verdict.delay)
+                return self.back(held.delivery, verdict.delay)
             case _:
                 return await self._failed(held, run, verdict, self._failure(held, run, began))
 
@@ -252,7 +318,7 @@ class Turns:
                     run.outcome.reason,
                     extra=_ids(delivery),
                 )
-                return Return(delivery=delivery, delay=verdict.delay, notes=notes)
+                return self.back(delivery, verdict.delay, notes)
             case Park(dependency=dependency):
                 await self._release(held, hold=True)
                 notes = verdict.notes.noting(failure, reason=f"waits for {dependency}").forwarded()
@@ -276,6 +342,18 @@ class Turns:
         _log.error("message %s of %s is dead: %s", message.id, held.delivery.queue, reason, extra=_ids(held.delivery))
         self._runtime.observers.dead(message, reason, self._runtime.clock.now_ms())
 
+    async def _finish(self, claim: Claim) -> None:
+        """The work is done; a store that is away for a moment must not let it be done twice."""
+        for left in reversed(range(_FINISH_TRIES)):
+            try:
+                await self._claims.finish(claim)
+            except (StoreError, BrokerError):
+                if not left:
+                    raise
+                await asyncio.sleep(0.05 * 2.0 ** (_FINISH_TRIES - left))
+            else:
+                return
+
     async def _release(self, held: Held, *, hold: bool) -> None:
         if held.claim is not None:
             await self._claims.release(held.claim, hold=hold)
@@ -293,7 +371,11 @@ class Turns:
             return run, replace(notes, degraded_at_ms=self._runtime.clock.now_ms())
         if isinstance(taken, InProgress):
             return _Run(Outcome(happening=Happening.LATER, after=min(taken.left, _LONGEST_LOOK_AGAIN))), notes
-        error = await self._called(held, function, self._outage(held, run.outcome), run.payload)
+        try:
+            error = await self._called(held, function, self._outage(held, run.outcome), run.payload)
+        except asyncio.CancelledError:  # the worker stops: whoever gets the message next need not wait for this claim
+            await self._claims.release(taken, hold=False)
+            raise
         if error is None:
             await self._claims.finish(taken)
             return run, replace(notes, degraded_at_ms=self._runtime.clock.now_ms())
@@ -322,14 +404,13 @@ class Turns:
 
     def _failure(self, held: Held, run: _Run, began: float | None) -> Failure:
         runtime, error = self._runtime, run.error
-        redact = runtime.redact or str
         took = 0.0 if began is None else runtime.clock.monotonic() - began
         return Failure(
             at_ms=runtime.clock.now_ms(),
             kind=run.outcome.happening.value,
             error="" if error is None else type_name(error),
-            text=redact(run.outcome.reason if error is None else text_of(error)),
-            traceback="" if error is None else redact(_traceback(error)),
+            text=run.outcome.reason if error is None else runtime.redacted(text_of(error)),
+            traceback="" if error is None else runtime.redacted(_traceback(error)),
             queue=held.delivery.queue,
             dependency=run.outcome.dependency,
             worker=runtime.worker,
@@ -373,6 +454,28 @@ class Turns:
             "needs": frozenset(self._consumer.needs),
             "clock": self._runtime.clock,
         }
+
+
+def _resolve(ended: _Answer, answer: tuple[Any, BaseException | None] | None) -> None:
+    if not ended.done():
+        ended.set_result(answer)
+
+
+def _caught(call: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, BaseException | None]:
+    """What a function gave or raised, as a value: a future cannot carry every exception (StopIteration, for one)."""
+    try:
+        return call(*arguments), None
+    except BaseException as error:  # noqa: BLE001 - raised again by whoever waits for it
+        return None, error
+
+
+def _seconds(after: object) -> float | None:
+    """What `RetryLater` asked for, also as a timedelta; None where that is no length of time."""
+    try:
+        asked = seconds(after)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return None if isnan(asked) else asked
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

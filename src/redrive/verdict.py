@@ -36,8 +36,11 @@ class Policy:
 
     @property
     def backstop(self) -> int:
-        """The broker's own `maxReceiveCount`: far above ours, for what no worker lives to decide."""
-        return self.max_attempts + self.max_crashes + 20
+        """The broker's own `maxReceiveCount`: far above ours, for what no worker lives to decide.
+
+        Source: Amazon SQS, RedrivePolicy `maxReceiveCount`: at most 1,000.
+        """
+        return min(1_000, self.max_attempts + self.max_crashes + 20)
 
 
 class Happening(StrEnum):
@@ -105,6 +108,8 @@ class Dead:
 
 Verdict = Ack | Retry | Park | Dead
 
+_LONGEST_DELAY = 43_200.0
+"""Seconds: what a lease can be."""
 _NEVER_RETRIED = {
     Happening.REJECTED: "rejected by the handler",
     Happening.PAYLOAD: "the body does not fit the queue's type",
@@ -143,8 +148,10 @@ def decide(outcome: Outcome, notes: Notes, policy: Policy, *, random: float) -> 
 
 def _unavailable(outcome: Outcome, notes: Notes, policy: Policy, random: float) -> Verdict:
     noted = replace(notes, bounces=notes.bounces + outcome.counted)
-    if outcome.circuit_open and noted.bounces < policy.max_bounces:
+    if outcome.circuit_open and (noted.bounces < policy.max_bounces or not outcome.counted):
         return Park(dependency=outcome.dependency or "", notes=noted)
+    if not outcome.counted:
+        return Retry(delay=policy.backoff.delay(noted.bounces, random=random), notes=noted)
     return _again(outcome, noted, policy, _Count(noted.bounces, policy.max_bounces, "bounces"), random=random)
 
 
@@ -161,7 +168,9 @@ def _again(outcome: Outcome, notes: Notes, policy: Policy, count: _Count, *, ran
 
 
 def _later(outcome: Outcome, policy: Policy, random: float) -> float:
-    return policy.backoff.delay(1, random=random) if outcome.after is None else outcome.after
+    if outcome.after is None:
+        return policy.backoff.delay(1, random=random)
+    return min(max(0.0, outcome.after), _LONGEST_DELAY)  # in this order NaN is none
 
 
 def _joined(*parts: str) -> str:

@@ -59,11 +59,14 @@ def settlement_to_json(settlement: Settlement | None) -> str:
         case Return(delay=delay, notes=notes):
             document = {"kind": "return", "delay": delay, "noted": notes is not None}
             document["notes"] = None if notes is None else notes.to_json()
-        case Forward(queue=queue, message=message, deduplication_id=deduplication_id):
+        case Forward(delivery=delivery, queue=queue, message=message, delay=delay, deduplication_id=deduplication_id):
+            edited = message.body != delivery.message.body
             document = {
                 "kind": "forward",
                 "queue": queue,
                 "notes": message.notes.to_json(),
+                "body": base64.b64encode(message.body).decode() if edited else None,
+                "delay": delay,
                 "deduplication_id": deduplication_id,
             }
     return json.dumps(document)
@@ -81,9 +84,11 @@ def settlement_from_json(line: str, delivery: Delivery) -> Settlement | None:
             notes = Notes.from_json(document["notes"]) if document["noted"] else None
             return Return(delivery=delivery, delay=document["delay"], notes=notes)
         case _:
+            body = delivery.message.body if document["body"] is None else base64.b64decode(document["body"])
             return Forward(
                 delivery=delivery,
                 queue=document["queue"],
-                message=replace(delivery.message, notes=Notes.from_json(document["notes"])),
+                message=replace(delivery.message, notes=Notes.from_json(document["notes"]), body=body),
+                delay=document["delay"],
                 deduplication_id=document["deduplication_id"],
             )

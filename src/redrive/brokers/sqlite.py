@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from redrive.broker import Capabilities, Depth, Outgoing, Page, QueueSpec, Results, Return, Settlement
-from redrive.errors import BrokerUnavailable
+from redrive.errors import BrokerUnavailable, RedriveError
 from redrive.message import Delivery
 from redrive.sqlite.engine import LONGEST_DELAY
 from redrive.sqlite.signals import BACKSTOP
@@ -23,6 +24,8 @@ _CAPABILITIES = Capabilities(
     max_delay=LONGEST_DELAY,
     max_batch=1_000,
 )
+_LARGE = 100
+"""Messages in one call that are not worth gathering: the writer begins with them while the loop goes on."""
 
 
 class SqliteBroker:
@@ -33,6 +36,7 @@ class SqliteBroker:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._outbox = _Outbox(database)
 
     @property
     def address(self) -> str:
@@ -50,7 +54,7 @@ class SqliteBroker:
 
     async def send(self, queue: str, messages: Sequence[Outgoing]) -> Results:
         """Put messages into a queue, in one commit."""
-        return await self._database.run(lambda tables: tables.engine.send(queue, messages, tables.now_ms))
+        return await self._outbox.send(queue, messages)
 
     async def receive(
         self, queue: str, *, limit: int, lease: float, wait: float = 0.0, ids: Sequence[str] | None = None
@@ -120,6 +124,70 @@ class SqliteBroker:
     async def close(self) -> None:
         """Finish what is queued and close the file, unless the store did already."""
         await asyncio.to_thread(self._database.close)
+
+
+class _Post(NamedTuple):
+    """One caller's messages."""
+
+    messages: Sequence[Outgoing]
+    answer: asyncio.Future[Results]
+
+
+class _Outbox:
+    """Gathers what one turn of a loop sends into one piece of work: many small sends cost as little as a large one.
+
+    Nobody waits for it: the writer gets the work at the end of the same turn.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._posts: dict[tuple[asyncio.AbstractEventLoop, str], list[_Post]] = {}
+
+    def send(self, queue: str, messages: Sequence[Outgoing]) -> asyncio.Future[Results]:
+        """Send with whatever else this turn of the running loop sends there; done when it is on disk."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Results] = loop.create_future()
+        if len(messages) >= _LARGE:
+            self._run(queue, [_Post(messages, answer)])
+            return answer
+        posts = self._posts.get((loop, queue))
+        if posts is None:
+            posts = self._posts[loop, queue] = []
+            loop.call_soon(self._hand_over, loop, queue)
+        posts.append(_Post(messages, answer))
+        return answer
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop, queue: str) -> None:
+        self._run(queue, self._posts.pop((loop, queue)))
+
+    def _run(self, queue: str, posts: list[_Post]) -> None:
+        messages = posts[0].messages if len(posts) == 1 else [one for post in posts for one in post.messages]
+        try:
+            sending = self._database.run(lambda tables: tables.engine.send(queue, messages, tables.now_ms))
+        except BrokerUnavailable as error:
+            _refuse(posts, error)
+        else:
+            sending.add_done_callback(lambda done: self._answer(queue, posts, done))
+
+    def _answer(self, queue: str, posts: list[_Post], sent: asyncio.Future[Results]) -> None:
+        error = sent.exception()
+        if error is None:
+            results, start = sent.result(), 0
+            for messages, answer in posts:
+                if not answer.done():
+                    answer.set_result(results[start : start + len(messages)])
+                start += len(messages)
+        elif len(posts) == 1 or isinstance(error, RedriveError):
+            _refuse(posts, error)
+        else:  # nothing was written, and one of them is to blame: the others must not suffer
+            for post in posts:
+                self._run(queue, [post])
+
+
+def _refuse(posts: list[_Post], error: BaseException) -> None:
+    for post in posts:
+        if not post.answer.done():
+            post.answer.set_exception(error)
 
 
 def _until(at_ms: int | None, now_ms: int) -> float:

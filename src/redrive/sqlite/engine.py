@@ -16,6 +16,7 @@ Invariants:
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -31,7 +32,16 @@ LONGEST_DELAY = 900.0
 LONGEST_LEASE = 43_200.0
 """Seconds. Source: Amazon SQS, ReceiveMessage `VisibilityTimeout`: 0 to 43,200."""
 
+MOST_RECEIVES = 1_000
+"""Source: Amazon SQS, RedrivePolicy `maxReceiveCount`: 1 to 1,000."""
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
+_LARGEST_SEQ = 2**63 - 1
 _SQL = named("engine.sql")
+_ROWS_AT_ONCE = (128, 32, 8, 1)
+"""How many messages one statement inserts. Each statement lets go of the interpreter's lock and has to get it back from
+an event loop, which keeps it for up to 5 ms: what a send costs is statements, more than rows."""
+_SEND = {rows: _SQL["send"] + ", (?, ?, ?, ?, ?, ?, ?, ?)" * (rows - 1) for rows in _ROWS_AT_ONCE}
 
 
 class _Queue(NamedTuple):
@@ -50,7 +60,16 @@ class Engine:
         """Queues that may have something to receive since this set was last cleared; for waking those who wait."""
 
     def declare(self, queues: Sequence[QueueSpec]) -> None:
-        """Make the queues exist as described; repeating it writes nothing."""
+        """Make the queues exist as described; repeating it writes nothing.
+
+        Raises:
+            LimitExceeded: If a name or a redrive policy is outside what a queue may have.
+            QueueNotFound: If a dead-letter queue neither exists nor is among them.
+        """
+        known = {*self.queues(), *(spec.name for spec in queues)}
+        for spec in queues:
+            if error := _undeclarable(spec, known):
+                raise error
         for spec in queues:
             self._execute(_SQL["declare"], (spec.name, spec.dead_letter_queue, spec.max_receives))
 
@@ -65,26 +84,16 @@ class Engine:
             QueueNotFound: If the queue does not exist.
         """
         target = self._queue(queue)
-        results: Results = []
-        for one in messages:
-            message = one.message
-            if error := _refused(one):
-                results.append(error)
-                continue
-            self._execute(
-                _SQL["send"],
-                (
-                    target.id,
-                    now_ms + int(one.delay * 1000),
-                    message.sent_at_ms,
-                    message.id,
-                    message.group,
-                    json.dumps(dict(message.attributes)) if message.attributes else None,
-                    None if message.notes is NOTHING else message.notes.to_json(),
-                    message.body,
-                ),
-            )
-            results.append(None)
+        results: Results = [_refused(one) for one in messages]
+        good = [one for one, error in zip(messages, results, strict=True) if error is None]
+        done = 0
+        for rows in _ROWS_AT_ONCE:
+            while len(good) - done >= rows:
+                values: list[Any] = []
+                for one in good[done : done + rows]:
+                    values += _row(target.id, one, now_ms)
+                self._execute(_SEND[rows], values)
+                done += rows
         self.became_ready.add(queue)
         return results
 
@@ -104,12 +113,11 @@ class Engine:
         source = self._queue(queue)
         until = now_ms + int(lease * 1000)
         if ids is not None:
-            rows = [row for one in ids for row in self._execute(_SQL["receive_by_id"], (until, source.id, now_ms, one))]
-            return [_delivery(queue, row) for row in rows]
+            return self._receive_by_id(queue, source, ids, (until, source.id, now_ms, limit))
         taken: list[Delivery] = []
         while limit > len(taken):
             rows = self._execute(_SQL["receive"], (until, source.id, now_ms, limit - len(taken))).fetchall()
-            kept = rows if source.max_receives is None else self._within_limit(source, rows, now_ms)
+            kept = self._within_limit(source, rows, now_ms)
             taken += [_delivery(queue, row) for row in kept]
             if len(kept) == len(rows):
                 break
@@ -117,6 +125,8 @@ class Engine:
 
     def settle(self, settlements: Sequence[Settlement], now_ms: int) -> Results:
         """Acknowledge, hand back or forward; each by itself (invariant 2)."""
+        if len(settlements) > 1 and self._acknowledged(settlements):
+            return [None] * len(settlements)
         return [self._settle(one, now_ms) for one in settlements]
 
     def extend(self, deliveries: Sequence[Delivery], *, lease: float, now_ms: int) -> Results:
@@ -161,13 +171,24 @@ class Engine:
             case Acknowledge():
                 return self._held(delivery, "acknowledge", _key(delivery))
             case Return(delay=delay, notes=notes):
-                visible = now_ms + int(min(max(delay, 0.0), LONGEST_LEASE) * 1000)
+                visible = now_ms + int(min(max(0.0, delay), LONGEST_LEASE) * 1000)
                 self.became_ready.add(delivery.queue)
                 if notes is None:
                     return self._held(delivery, "hand_back", (visible, *_key(delivery)))
                 return self._held(delivery, "hand_back_noted", (visible, *_key(delivery), notes.to_json()))
             case Forward():
                 return self._forward(settlement, now_ms)
+
+    def _acknowledged(self, settlements: Sequence[Settlement]) -> bool:
+        """Acknowledge them all in one statement, if all are acknowledgements that count; otherwise nothing is done."""
+        receipts = [one.delivery.receipt for one in settlements if isinstance(one, Acknowledge)]
+        if len(set(receipts)) < len(settlements):
+            return False
+        held = json.dumps(receipts)
+        if self._execute(_SQL["count_held"], (held,)).get != len(receipts):
+            return False
+        self._execute(_SQL["acknowledge_all"], (held,))
+        return True
 
     def _forward(self, forward: Forward, now_ms: int) -> StaleReceipt | QueueNotFound | LimitExceeded | None:
         try:
@@ -186,17 +207,27 @@ class Engine:
         self._execute(_SQL[statement], arguments)
         return None if self._changes() == 1 else StaleReceipt(delivery.queue, delivery.message.id)
 
+    def _receive_by_id(
+        self, queue: str, source: _Queue, ids: Sequence[str], arguments: tuple[int, int, int, int]
+    ) -> list[Delivery]:
+        until, number, now_ms, limit = arguments
+        taken: list[Delivery] = []
+        for one in ids:
+            room = limit - len(taken)
+            rows = self._execute(_SQL["receive_by_id"], (until, number, now_ms, one, room)).fetchall()
+            taken += [_delivery(queue, row) for row in self._within_limit(source, rows, now_ms)]
+        return taken
+
     def _within_limit(self, source: _Queue, rows: list[tuple[Any, ...]], now_ms: int) -> list[tuple[Any, ...]]:
         """Move what was received too often to the dead-letter queue (invariant 4); the others."""
-        assert source.max_receives is not None  # noqa: S101 - narrows the type; the schema guarantees it
-        over = [row for row in rows if row[2] > source.max_receives]
-        if not over:
+        limit = source.max_receives
+        if limit is None or not (over := [row for row in rows if row[2] > limit]):
             return rows
         dead = self._queue(source.dead_letter_queue or "")
         for row in over:
             self._execute(_SQL["give_up"], (dead.id, now_ms, row[0]))
         self.became_ready.add(source.dead_letter_queue or "")
-        return [row for row in rows if row[2] <= source.max_receives]
+        return [row for row in rows if row[2] <= limit]
 
     def _queue(self, name: str) -> _Queue:
         row = self._execute(_SQL["queue"], (name,)).fetchone()
@@ -205,19 +236,53 @@ class Engine:
         return _Queue(*row)
 
 
+def _undeclarable(spec: QueueSpec, known: set[str]) -> LimitExceeded | QueueNotFound | None:
+    if not _NAME.fullmatch(spec.name):
+        return LimitExceeded("name of a queue", spec.name, "1 to 80 of the characters A-Z, a-z, 0-9, _ and -")
+    if spec.dead_letter_queue is None and spec.max_receives is None:
+        return None
+    if spec.dead_letter_queue is None or spec.max_receives is None or not 1 <= spec.max_receives <= MOST_RECEIVES:
+        return LimitExceeded("max_receives", spec.max_receives, "from 1 to 1000, together with a dead_letter_queue")
+    return None if spec.dead_letter_queue in known else QueueNotFound(spec.dead_letter_queue)
+
+
+def _row(queue: int, one: Outgoing, now_ms: int) -> tuple[Any, ...]:
+    message = one.message
+    return (
+        queue,
+        now_ms + int(one.delay * 1000),
+        message.sent_at_ms,
+        message.id,
+        message.group,
+        json.dumps(dict(message.attributes)) if message.attributes else None,
+        None if message.notes is NOTHING else message.notes.to_json(),
+        message.body,
+    )
+
+
 def _refused(one: Outgoing) -> LimitExceeded | None:
     if not 0 <= one.delay <= LONGEST_DELAY:
         return LimitExceeded("delay", one.delay, "from 0 to 900 seconds")
     if len(one.message.body) > MAX_BODY:
         return LimitExceeded("size of the body", len(one.message.body), f"at most {MAX_BODY} bytes")
+    if one.message.group is not None and not _is_text(one.message.group):
+        return LimitExceeded("group", one.message.group, "text without half of a surrogate pair")
     return None
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _key(delivery: Delivery) -> tuple[int, bytes]:
     """Row and receipt of a delivery; what is no receipt of ours fits no row."""
     number, _, secret = delivery.receipt.partition(".")
     try:
-        return int(number), bytes.fromhex(secret)
+        return int(number) & _LARGEST_SEQ, bytes.fromhex(secret)
     except ValueError:
         return 0, b""
 

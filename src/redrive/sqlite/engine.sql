@@ -11,7 +11,7 @@ WHERE dead_letter_queue IS NOT ?2 OR max_receives IS NOT ?3;
 
 -- name: send
 INSERT INTO message (queue, visible_at_ms, sent_at_ms, id, group_id, attributes, notes, body)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: receive
 UPDATE message SET visible_at_ms = ?1, receipt = randomblob(16), receive_count = receive_count + 1
@@ -20,11 +20,21 @@ RETURNING seq, receipt, receive_count, id, sent_at_ms, group_id, attributes, not
 
 -- name: receive_by_id
 UPDATE message SET visible_at_ms = ?1, receipt = randomblob(16), receive_count = receive_count + 1
-WHERE queue = ?2 AND id = ?4 AND notes IS NOT NULL AND (receipt IS NULL OR visible_at_ms <= ?3)
+WHERE seq IN (
+    SELECT seq FROM message
+    WHERE queue = ?2 AND id = ?4 AND notes IS NOT NULL AND (receipt IS NULL OR visible_at_ms <= ?3) LIMIT ?5
+)
 RETURNING seq, receipt, receive_count, id, sent_at_ms, group_id, attributes, notes, body;
 
 -- name: acknowledge
 DELETE FROM message WHERE seq = ? AND receipt = ?;
+
+-- name: count_held
+SELECT count(*) FROM json_each(?) AS held JOIN message ON message.seq = CAST(held.value AS INTEGER)
+WHERE held.value = message.seq || '.' || lower(hex(message.receipt));
+
+-- name: acknowledge_all
+DELETE FROM message WHERE seq IN (SELECT CAST(value AS INTEGER) FROM json_each(?));
 
 -- name: hand_back
 UPDATE message SET visible_at_ms = ?1, receipt = NULL WHERE seq = ?2 AND receipt = ?3;

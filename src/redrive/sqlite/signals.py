@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import secrets
 import socket
 import tempfile
 import threading
@@ -59,9 +60,15 @@ class Neighbours:
     def __init__(self, path: str, signals: Signals) -> None:
         self._signals = signals
         self._folder = _folder_for(path)
-        self._own = self._folder / f"{os.getpid()}-{id(self):x}"
+        self._own = (
+            self._folder / f"{os.getpid()}-{secrets.token_hex(4)}"
+        )  # a killed process of this number left its own
         self._receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._receiver.bind(os.fspath(self._own))
+        try:
+            self._receiver.bind(os.fspath(self._own))
+        except OSError:
+            self._receiver.close()
+            raise
         self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._sender.setblocking(False)  # noqa: FBT003 - the socket module's own signature
         self._closing = False
@@ -72,7 +79,11 @@ class Neighbours:
         """Send the names to every other socket in the folder; one whose process is gone is removed."""
         text = "\n".join(names).encode()
         datagram = text if len(text) <= _LONGEST_DATAGRAM else _ALL
-        for peer in os.listdir(self._folder):  # noqa: PTH208 - once a commit: names, no Path objects
+        try:
+            peers = os.listdir(self._folder)  # noqa: PTH208 - once a commit: names, no Path objects
+        except OSError:
+            return  # somebody tidied it away: backstops find the messages
+        for peer in peers:
             if peer != self._own.name:
                 self._send(self._folder / peer, datagram)
 
@@ -80,6 +91,8 @@ class Neighbours:
         """Stop listening."""
         self._closing = True
         self._send(self._own, b"")
+        with contextlib.suppress(OSError):  # where the socket's name is gone, so is the way to it
+            self._receiver.shutdown(socket.SHUT_RDWR)
         self._thread.join(timeout=5)
         self._receiver.close()
         self._sender.close()
@@ -96,7 +109,7 @@ class Neighbours:
     def _listen(self) -> None:
         while not self._closing:
             datagram = self._receiver.recv(4096)
-            self._signals.fire(None if datagram == _ALL else datagram.decode().split("\n"))
+            self._signals.fire(None if datagram == _ALL else datagram.decode("utf-8", "replace").split("\n"))
 
 
 def _folder_for(path: str) -> Path:

@@ -25,8 +25,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import apsw
 
 from redrive.clock import Clock, SteadyClock
-from redrive.errors import BrokerUnavailable, OutcomeUnknown, RedriveError
-from redrive.sqlite.database import MEMORY, connect, turn_for
+from redrive.errors import BrokerUnavailable, DatabaseUnusable, OutcomeUnknown, RedriveError
+from redrive.sqlite.database import MEMORY, Turn, connect, turn_for
 from redrive.sqlite.engine import Engine
 from redrive.sqlite.entries import Entries
 from redrive.sqlite.signals import Neighbours, Signals
@@ -35,6 +35,8 @@ T = TypeVar("T")
 _log = logging.getLogger("redrive.sqlite")
 _LARGEST_BATCH = 2_000
 _MARK_EVERY_MS = 1_000
+_LONG_LOG = 1_000
+"""Pages, of 4 KiB. SQLite's own default."""
 
 
 class Tables:
@@ -45,6 +47,13 @@ class Tables:
         self.engine = Engine(connection)
         self.entries = Entries(connection)
         self.now_ms = 0
+        self.log_pages = 0
+        """How long the write-ahead log was after the last commit."""
+        connection.set_wal_hook(self._grown)  # in place of SQLite's own, which makes a caller wait for the checkpoint
+
+    def _grown(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        self.log_pages = pages
+        return apsw.SQLITE_OK
 
 
 Work = Callable[[Tables], T]
@@ -86,9 +95,16 @@ class InlineDatabase:
         self._clock = clock
         self.tables = Tables(connect(MEMORY))
         self.signals = Signals()
+        self._closed = False
 
     def run(self, work: Work[T]) -> asyncio.Future[T]:
-        """Do the work; the future is done already."""
+        """Do the work; the future is done already.
+
+        Raises:
+            BrokerUnavailable: If the database was closed.
+        """
+        if self._closed:
+            raise BrokerUnavailable(self.path, "it was closed")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self.tables.now_ms = self._clock.now_ms()
         execute = self.tables.connection.execute
@@ -106,7 +122,9 @@ class InlineDatabase:
 
     def close(self) -> None:
         """Forget everything."""
+        self._closed = True
         self.tables.connection.close()
+        self.signals.fire()
 
 
 class FileDatabase:
@@ -121,11 +139,10 @@ class FileDatabase:
         self.path = path
         self.signals = Signals()
         self._tables = Tables(connect(path))
-        self._turn = turn_for(path)
+        self._turn, self._neighbours = self._shared(path)
         mark = self._tables.connection.execute("SELECT clock_high_water_ms FROM meta").get
         self._clock = SteadyClock(clock, floor_ms=mark)
         self._marked_ms = 0
-        self._neighbours = Neighbours(path, self.signals)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
         self._broken = False
@@ -141,9 +158,10 @@ class FileDatabase:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        if self._closed:
-            raise BrokerUnavailable(self.path, "it was closed")
-        self._jobs.put(_Job(work, future, loop))
+        with self._lock:  # behind the end of the jobs nobody would answer
+            if self._closed:
+                raise BrokerUnavailable(self.path, "it was closed")
+            self._jobs.put(_Job(work, future, loop))
         return future
 
     def close(self) -> None:
@@ -152,16 +170,32 @@ class FileDatabase:
             if self._closed:
                 return
             self._closed = True
-        self._jobs.put(None)
+            self._jobs.put(None)
         self._thread.join()
+        self.signals.fire()
         self._neighbours.close()
         self._tables.connection.close()
         self._turn.close()
+
+    def _shared(self, path: str) -> tuple[Turn, Neighbours]:
+        """What stands beside the file for the other processes."""
+        with contextlib.ExitStack() as opened:
+            opened.callback(self._tables.connection.close)
+            try:
+                turn = turn_for(path)
+                opened.callback(turn.close)
+                neighbours = Neighbours(path, self.signals)
+            except OSError as error:
+                remedy = "check the owner and mode of what stands beside the file"
+                raise DatabaseUnusable(path, f"cannot be shared ({error})", remedy) from None
+            opened.pop_all()
+        return turn, neighbours
 
     def _loop(self) -> None:
         while (job := self._jobs.get()) is not None:
             batch, last = self._waiting(job)
             self._answer(self._do(batch))
+            self._checkpoint()
             if last:
                 return
 
@@ -209,7 +243,8 @@ class FileDatabase:
                 if tables.connection.total_changes() != before:
                     self._mark()
             except BaseException:
-                execute("ROLLBACK")
+                if tables.connection.in_transaction:  # a full disk has rolled it back already
+                    execute("ROLLBACK")
                 raise
             self._commit()
             return answers
@@ -221,6 +256,23 @@ class FileDatabase:
             self._tables.connection.execute("COMMIT")
         except apsw.Error as error:
             raise OutcomeUnknown(self.path, str(error)) from error
+
+    def _checkpoint(self) -> None:
+        """Copy a long log into the file.
+
+        After the answers, for nobody has to wait for it; in this process's turn, so that no other one makes the log
+        longer meanwhile. What fails is left to the next one: what was answered is on disk either way.
+        """
+        if self._broken or self._tables.log_pages < _LONG_LOG:
+            return
+        self._turn.take()
+        try:
+            self._tables.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self._tables.log_pages = 0
+        except apsw.Error as error:
+            _log.debug("the log of %s stays as it is: %s", self.path, error)
+        finally:
+            self._turn.give()
 
     def _now_ms(self) -> int:
         """Engine time, not before what any process has stored."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import TypeVar
 
+from redrive.errors import BrokerError, StoreUnavailable
 from redrive.sqlite.entries import MAX_VALUE
-from redrive.sqlite.writer import Database
+from redrive.sqlite.writer import Database, Work
 from redrive.store import Entry, Namespace
+
+T = TypeVar("T")
 
 
 class SqliteStore:
@@ -28,7 +32,7 @@ class SqliteStore:
 
     async def get(self, namespace: Namespace, key: str) -> Entry | None:
         """The entry, or None when it is absent or expired."""
-        return await self._database.run(lambda tables: tables.entries.get(namespace, key, now_ms=tables.now_ms))
+        return await self._run(lambda tables: tables.entries.get(namespace, key, now_ms=tables.now_ms))
 
     async def put(
         self,
@@ -41,7 +45,7 @@ class SqliteStore:
         expires_at_ms: int | None = None,
     ) -> int:
         """Write the entry if its version still is `if_version`; the new version."""
-        return await self._database.run(
+        return await self._run(
             lambda tables: tables.entries.put(
                 namespace,
                 key,
@@ -55,22 +59,29 @@ class SqliteStore:
 
     async def delete(self, namespace: Namespace, key: str, *, if_version: int) -> None:
         """Remove the entry if its version still is `if_version`."""
-        await self._database.run(
+        await self._run(
             lambda tables: tables.entries.delete(namespace, key, if_version=if_version, now_ms=tables.now_ms)
         )
 
     async def due(self, namespace: Namespace, *, before_ms: int, limit: int) -> Sequence[Entry]:
         """Entries due at or before `before_ms`, earliest first."""
-        return await self._database.run(
+        return await self._run(
             lambda tables: tables.entries.due(namespace, before_ms=before_ms, limit=limit, now_ms=tables.now_ms)
         )
 
     async def scan(self, namespace: Namespace, *, after: str = "", limit: int = 100) -> Sequence[Entry]:
         """Entries whose key is greater than `after`, by key."""
-        return await self._database.run(
+        return await self._run(
             lambda tables: tables.entries.scan(namespace, after=after, limit=limit, now_ms=tables.now_ms)
         )
 
     async def close(self) -> None:
         """Finish what is queued and close the file, unless the broker did already."""
         await asyncio.to_thread(self._database.close)
+
+    async def _run(self, work: Work[T]) -> T:
+        """Do the work; the file's troubles are the store's here."""
+        try:
+            return await self._database.run(work)
+        except BrokerError as error:
+            raise StoreUnavailable(self.address, getattr(error, "problem", str(error))) from error

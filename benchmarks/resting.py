@@ -1,0 +1,57 @@
+"""What redrive costs while nothing happens: an idle worker's processor time and memory, and the import."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from embedded import application
+from workload import Order, measured_by, status_kib
+
+_SETTLING = 3.0
+"""Seconds until a worker that started is at rest."""
+
+
+async def handle(order: Order) -> None:
+    """Take an order."""
+    del order
+
+
+app = application(Path(os.environ.get("REDRIVE_BENCH_FOLDER", ".")), handle)
+
+
+def idle(folder: Path, seconds: int) -> Mapping[str, float]:
+    """A worker as the supervisor starts it, on an empty queue: percent of one core, and MiB in memory."""
+    board = folder / "board.db"
+    board.touch()
+    command = [sys.executable, "-m", "redrive.child", "worker", f"{__file__}:app", "--board", str(board)]
+    command += ["--app-dir", str(Path(__file__).parent), "--log-level", "warning"]
+    environment = {**os.environ, "REDRIVE_BENCH_FOLDER": str(folder)}
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as process:  # noqa: S603 - our own
+        time.sleep(_SETTLING)
+        before, began = _processor_seconds(process.pid), time.monotonic()
+        time.sleep(seconds)
+        used = (_processor_seconds(process.pid) - before) / (time.monotonic() - began)
+        resident = status_kib(process.pid, "VmRSS") / 1024
+        process.terminate()
+    return {"percent": 100 * used, "mib": resident}
+
+
+def importing(folder: Path, _: int) -> Mapping[str, float]:
+    """Milliseconds of `import redrive` in a fresh interpreter, its bytecode compiled before."""
+    code = "import time; t = time.perf_counter(); import redrive; print((time.perf_counter() - t) * 1000)"
+    taken = [subprocess.check_output([sys.executable, "-c", code], cwd=folder) for _ in range(2)]  # noqa: S603
+    return {"ms": float(taken[1])}
+
+
+def _processor_seconds(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text("utf-8").rsplit(") ", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+if __name__ == "__main__":
+    measured_by({"idle": idle, "import": importing})

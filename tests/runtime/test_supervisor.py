@@ -1,0 +1,209 @@
+"""The supervisor and its children, as real processes: what takes a worker down is found out, and nobody else pays."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from redrive.broker import QueueSpec
+from redrive.clock import SystemClock
+from redrive.connections import connect
+from redrive.message import NOTHING, Message
+from redrive.operations import Operations, WorkerView
+from tests.runtime.fakes import until
+
+FOLDER = Path(__file__).parent
+
+
+class Supervisor:
+    """`redrive worker`, and what it left behind."""
+
+    def __init__(self, process: asyncio.subprocess.Process, operations: Operations, log: Path) -> None:
+        self.process, self.operations, self._log = process, operations, log
+        self.ids: list[str] = []
+
+    def log(self) -> list[str]:
+        return self._log.read_text().splitlines() if self._log.exists() else []
+
+    def runs(self, identity: str, what: str = "begin") -> int:
+        return sum(line.startswith(what) and line.endswith(identity) for line in self.log())
+
+    async def dead(self, queue: str = "orders") -> dict[str, Message]:
+        return {one.id: one for one in (await self.operations.peek(f"{queue}-dead", limit=100)).messages}
+
+    async def empty(self, queue: str = "orders") -> bool:
+        view = await self.operations.queue(queue)
+        return view.ready + view.in_flight + view.delayed == 0
+
+    async def child(self) -> int:
+        """The process id of its worker, once that has said that it is alive."""
+        workers = await until(self._alive)
+        return int(workers[0].pid)
+
+    async def _alive(self) -> list[WorkerView]:
+        return [one for one in await self.operations.workers() if one.alive and _exists(one.pid)]
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@asynccontextmanager
+async def supervising(
+    folder: Path, *does: str, queue: str = "orders", **settings: str
+) -> AsyncIterator[Supervisor]:
+    """A supervisor on a file that holds one order for each thing to do: its first worker receives them together."""
+    address = f"sqlite:{folder / 'test.db'}"
+    environment = {
+        **os.environ,
+        "REDRIVE_BROKER": address,
+        "CRASHING_LOG": str(folder / "log"),
+        **{f"CRASHING_{name.upper()}": value for name, value in settings.items()},
+    }
+    script = (
+        "import sys, redrive.supervisor as s; s._LOOP_PATIENCE = 0.5; "
+        f"sys.exit(s.supervise('crashing.py:app', {str(FOLDER)!r}, grace=2.0, log_level='warning'))"
+    )
+    broker, store = connect(address, SystemClock())
+    await broker.declare([QueueSpec(name=f"{name}{end}") for name in ("orders", "plain") for end in ("", "-dead")])
+    operations = Operations(broker, store, clock=SystemClock(), who="test")
+    ids = [
+        await operations.send(queue, f'{{"id":"{number}","does":"{one}"}}'.encode()) for number, one in enumerate(does)
+    ]
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, env=environment)
+    supervisor = Supervisor(process, operations, folder / "log")
+    supervisor.ids = ids
+    try:
+        yield supervisor
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            async with asyncio.timeout(15):
+                await process.wait()
+        await broker.close()
+        await store.close()
+
+
+@pytest.mark.parametrize("once", [False, True])
+async def test_poison_is_dead_after_exactly_max_crashes_and_no_neighbour_is_charged(tmp_path: Path, once: bool) -> None:
+    """What takes its process down alone, by exit or by signal, is dead after `max_crashes` of it; the others go on."""
+    does = ("work", "exit", "wait", "segv", "work")
+    async with supervising(tmp_path, *does, **({"once": "1"} if once else {})) as s:
+        await until(s.empty, 40)
+        await until(lambda: all_dead(s, 2))
+        first, exits, second, segv, third = s.ids
+        dead = await s.dead()
+        assert set(dead) == {exits, segv}
+        for identity, how in ((exits, "exit code 1"), (segv, "signal 11")):
+            notes = dead[identity].notes
+            assert (notes.crashes, notes.attempts, notes.bounces) == (2, 0, 0)
+            assert notes.failure is not None
+            assert notes.failure.reason == f"2 of 2 crashes: {how}"
+            assert [one.kind for one in notes.failure.recent] == ["crashed", "crashed"]
+            letter = await s.operations.letter(identity, "orders")
+            assert letter.record == notes.failure
+        for identity in (first, second, third):
+            assert s.runs(identity, "end") >= 1
+
+
+async def all_dead(s: Supervisor, count: int, queue: str = "orders") -> bool:
+    return len(await s.dead(queue)) == count
+
+
+@pytest.mark.parametrize("does", ["loop", "block"])
+async def test_a_handler_that_blocks_the_loop_is_found_and_charged_alone(tmp_path: Path, does: str) -> None:
+    """A loop that does not turn is killed by the supervisor; alone, its message is charged, and dead in the end."""
+    async with supervising(tmp_path, "work", does, "work", max="1") as s:
+        await until(lambda: all_dead(s, 1), 40)
+        await until(s.empty, 20)
+        dead = await s.dead()
+        assert set(dead) == {s.ids[1]}
+        notes = dead[s.ids[1]].notes
+        assert notes.crashes == 1
+        assert notes.failure is not None
+        assert "no end within its timeout" in notes.failure.reason
+
+
+async def test_a_worker_killed_in_mid_message_loses_nothing_and_charges_nobody(tmp_path: Path) -> None:
+    """`kill -9` of the child: another one starts, and the message is handled, its counters at zero."""
+    async with supervising(tmp_path, "wait", "wait", "wait") as s:
+        await until(lambda: len(s.log()) >= 1)
+        os.kill(await s.child(), signal.SIGKILL)
+        await until(s.empty, 30)
+        assert await s.dead() == {}
+        assert all(s.runs(identity, "end") >= 1 for identity in s.ids)
+
+
+async def test_a_suspect_whose_process_cannot_start_is_not_charged(tmp_path: Path) -> None:
+    """The process for suspects fails before the message is in its hands: nobody's crash; later it is handled."""
+    broken = tmp_path / "broken"
+    broken.touch()
+    async with supervising(tmp_path, "wait", broken=str(broken)) as s:
+        await until(lambda: s.log())
+        os.kill(await s.child(), signal.SIGKILL)
+        await until(lambda: (tmp_path / "broken.seen").exists(), 30)
+        (tmp_path / "broken.seen").unlink()
+        await until(lambda: (tmp_path / "broken.seen").exists(), 30)
+        broken.unlink()
+        await until(s.empty, 30)
+        assert await s.dead() == {}
+        assert s.runs(s.ids[0], "end") == 1
+
+
+async def test_a_worker_stops_when_its_supervisor_is_killed(tmp_path: Path) -> None:
+    """Nobody is left behind: without its supervisor the child finishes and goes."""
+    async with supervising(tmp_path) as s:
+        child = await s.child()
+        s.process.kill()
+        await s.process.wait()
+        await until(lambda: not _exists(child))
+
+
+async def test_a_process_for_suspects_does_not_outlive_its_worker(tmp_path: Path) -> None:
+    """Worker and supervisor killed while a suspect runs in an endless loop: its process goes too."""
+    async with supervising(tmp_path, "loop", max="5") as s:
+        pids = await until(lambda: [line.split()[-1] for line in s.log() if line.startswith("isolated")], 30)
+        child = await s.child()
+        s.process.kill()
+        await s.process.wait()
+        os.kill(child, signal.SIGKILL)
+        await until(lambda: not _exists(int(pids[-1])))
+
+
+async def test_sigterm_stops_within_the_grace_and_hands_back_what_does_not_end(tmp_path: Path) -> None:
+    """A handler that would never end is cut off after the grace; its message is ready at once, counted nowhere."""
+    async with supervising(tmp_path, "hang", long="1") as s:
+        await until(lambda: s.log())
+        s.process.terminate()
+        async with asyncio.timeout(6):
+            assert await s.process.wait() == 0
+        view = await s.operations.queue("orders")
+        assert (view.ready, view.in_flight) == (1, 0)
+        (message,) = (await s.operations.peek("orders")).messages
+        assert message.notes == NOTHING
+
+
+async def test_a_thread_that_cannot_be_stopped_is_an_attempt_and_replaces_the_worker(tmp_path: Path) -> None:
+    """A `def` handler over its timeout: its attempt is counted, its worker replaced, and its neighbours are handled."""
+    async with supervising(tmp_path, "block", "work", queue="plain") as s:
+        first = await s.child()
+        await until(lambda: all_dead(s, 1, "plain"), 30)
+        await until(lambda: s.empty("plain"), 20)
+        (dead,) = (await s.dead("plain")).values()
+        assert dead.id == s.ids[0]
+        assert (dead.notes.attempts, dead.notes.crashes) == (2, 0)
+        assert dead.notes.failure is not None
+        assert [one.kind for one in dead.notes.failure.recent] == ["timeout", "timeout"]
+        assert s.runs(s.ids[0]) == 2
+        assert await s.child() != first
