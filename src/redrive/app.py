@@ -22,7 +22,7 @@ from redrive.board import Board
 from redrive.broker import Broker, QueueSpec
 from redrive.circuit import CircuitPolicy
 from redrive.circuits import CircuitChange, SharedCircuit
-from redrive.clock import Clock, SystemClock
+from redrive.clock import Clock, SteadyClock, SystemClock
 from redrive.connections import absolute, connect
 from redrive.consumer import Consumer, dead_queue, parked_queue
 from redrive.dependency import Dependency, Faults
@@ -257,7 +257,7 @@ class App(Generic[R]):
         return self._runtime
 
     async def __aenter__(self) -> Self:
-        clock = SystemClock()
+        clock = SteadyClock(SystemClock())
         broker, store = await asyncio.to_thread(connect, self.address(), clock)
         try:
             await self.open_on(broker, store, clock=clock, random=Random())  # noqa: S311 - jitter and ids, no secrets

@@ -23,6 +23,7 @@ from redrive.store import ABSENT, BODIES, LETTERS, Entry, Store
 
 _log = logging.getLogger("redrive.catalogue")
 _VERSION = 1
+_LOOK_EVERY = 60.0
 _KEPT_AFTERWARDS_MS = 14 * 24 * 3600 * 1000
 DEAD, REDRIVEN, DISCARDED = "dead", "redriven", "discarded"
 
@@ -183,17 +184,19 @@ class Intake:
     def __init__(self, broker: Broker, store: Store, clock: Clock) -> None:
         self._broker, self._clock = broker, clock
         self._catalogue = Catalogue(store, clock)
-        self._counted: dict[str, int] = {}
+        self._counted: dict[str, tuple[int, float]] = {}
 
     async def step(self, queue: str) -> int:
-        """Look through a queue's dead letters, if their number changed since the last look; how many got an entry."""
+        """Look through a queue's dead letters, if their number changed or a minute passed; how many got an entry."""
         if not self._broker.capabilities.browses:
             return 0
         count = (await self._broker.depth(dead_queue(queue))).total
-        if count == self._counted.get(queue, 0):
+        now = self._clock.monotonic()
+        counted, looked_at = self._counted.get(queue, (0, now))
+        if count == counted and (not count or now - looked_at < _LOOK_EVERY):
             return 0
         found = await self._look_through(queue)
-        self._counted[queue] = count
+        self._counted[queue] = (count, now)
         return found
 
     async def _look_through(self, queue: str) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from redrive.circuit import Circuit, State
 from redrive.clock import Clock
 from redrive.errors import NewerRecord, StoreError, VersionConflict
+from redrive.fingerprint import one_line
 from redrive.store import ABSENT, CIRCUITS, Store
 
 _log = logging.getLogger("redrive.circuit")
@@ -77,7 +78,11 @@ class SharedCircuit:
             return
         if self._read_at is not None or circuit.state is not State.CLOSED:
             _log.warning(
-                "circuit of %s: %s -> %s (%s)", self._name, before.state.value, circuit.state.value, circuit.reason
+                "circuit of %s: %s -> %s (%s)",
+                self._name,
+                before.state.value,
+                circuit.state.value,
+                one_line(circuit.reason),
             )
             if self._observe is not None:
                 self._observe(CircuitChange(dependency=self._name, before=before.state, after=circuit))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Protocol
 
@@ -65,6 +66,7 @@ class SteadyClock:
 
     def __init__(self, clock: Clock, *, floor_ms: int = 0, max_step_ms: int = 60_000) -> None:
         self._clock = clock
+        self._lock = threading.Lock()
         self._max_step_ms = max_step_ms
         self._last_ms = max(clock.now_ms(), floor_ms)
         self._last_monotonic = clock.monotonic()
@@ -72,7 +74,21 @@ class SteadyClock:
         """How far the wall clock stands from engine time while it is being ignored; 0 when it is followed."""
 
     def now_ms(self) -> int:
-        """Engine time in milliseconds since 1970-01-01 UTC."""
+        """Engine time in milliseconds since 1970-01-01 UTC. Safe from every thread."""
+        with self._lock:
+            return self._step()
+
+    def at_least(self, floor_ms: int) -> None:
+        """Take note that another process already stood at `floor_ms`."""
+        with self._lock:
+            if floor_ms > self._last_ms:
+                self._last_ms, self._last_monotonic = floor_ms, self._clock.monotonic()
+
+    def monotonic(self) -> float:
+        """Seconds of the monotonic clock."""
+        return self._clock.monotonic()
+
+    def _step(self) -> int:
         monotonic = self._clock.monotonic()
         expected = self._last_ms + max(0, int((monotonic - self._last_monotonic) * 1000))
         wall = self._clock.now_ms()
@@ -87,12 +103,3 @@ class SteadyClock:
         if now > self._last_ms:
             self._last_ms, self._last_monotonic = now, monotonic
         return now
-
-    def at_least(self, floor_ms: int) -> None:
-        """Take note that another process already stood at `floor_ms`."""
-        if floor_ms > self._last_ms:
-            self._last_ms, self._last_monotonic = floor_ms, self._clock.monotonic()
-
-    def monotonic(self) -> float:
-        """Seconds of the monotonic clock."""
-        return self._clock.monotonic()

@@ -53,3 +53,8 @@ def place_of(trace: TracebackType | None) -> str:
         if _OURS not in frame.filename and "site-packages" not in frame.filename and "<frozen" not in frame.filename:
             return f"{Path(frame.filename).name}:{frame.name}"
     return ""
+
+
+def one_line(text: str) -> str:
+    """A text as it may stand in a log line: without line breaks and other control characters."""
+    return "".join(character if character.isprintable() else " " for character in text)

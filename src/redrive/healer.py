@@ -20,6 +20,7 @@ from typing import Any
 
 from redrive import circuit as rules
 from redrive.circuit import Circuit, State
+from redrive.circuits import CACHED_FOR
 from redrive.dependency import Dependency
 from redrive.errors import DeclarationError
 from redrive.gate import Gate
@@ -131,6 +132,8 @@ class Healer:
     async def _try_one(self, circuit: Circuit) -> float:
         """Let one parked message be the trial; another one only when the first had time to end."""
         now = self._runtime.clock.monotonic()
+        if not self._gate.alone and self._runtime.clock.now_ms() - circuit.changed_at_ms < CACHED_FOR * 1000:
+            return _SOON  # a worker that still believes it is open would only park the trial again
         if self._trial is not None and self._trial[0] == circuit.generation and now < self._trial[1]:
             return _SOON
         for one in self._parked:

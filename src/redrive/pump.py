@@ -138,10 +138,20 @@ class Pump:
         deliveries = await broker.receive(
             self._consumer.queue, limit=limit, lease=self._consumer.lease, wait=_LONG_POLL
         )
+        if deliveries and await self._closed_meanwhile():
+            await broker.settle([Return(delivery=delivery) for delivery in deliveries])
+            return
         for delivery in deliveries:
             held = Held(delivery)
             self._in_hand[delivery.receipt] = held
             self._waiting.put_nowait(held)
+
+    async def _closed_meanwhile(self) -> bool:
+        """Whether the queue was paused, or the store went away, while the receive was waiting."""
+        try:
+            return await self._paused()
+        except StoreError:
+            return True
 
     def _most_in_hand(self) -> int:
         """The lanes, and as much again as they get done in a quarter of the lease (invariant 1)."""
@@ -174,7 +184,7 @@ class Pump:
             if settlement is None:
                 self._in_hand.pop(held.delivery.receipt, None)
                 self._room.set()
-            elif held.stuck and self._board is not None:
+            elif held.stuck:
                 self._at_the_end.append(settlement)  # its thread still runs: nobody else may have it before we are gone
                 self._in_hand.pop(held.delivery.receipt, None)
                 self.stuck.set()

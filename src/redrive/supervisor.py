@@ -23,7 +23,7 @@ from typing import Any
 from redrive.app import App
 from redrive.board import Board
 from redrive.child import MISCONFIGURED, REPLACE, run_app
-from redrive.clock import SystemClock
+from redrive.clock import SteadyClock, SystemClock
 from redrive.connections import connect
 from redrive.errors import RedriveError, VersionConflict
 from redrive.lifeline import when_parent_is_gone
@@ -133,7 +133,7 @@ async def _accuse(board: Board) -> None:
     running, facts = board.running(), board.facts()
     if not running or "address" not in facts:
         return
-    clock = SystemClock()
+    clock = SteadyClock(SystemClock())
     try:
         broker, store = await asyncio.to_thread(connect, facts["address"], clock)
         for key in running:

@@ -54,7 +54,7 @@ plain = app.queue("plain", Order)
 @orders.consumer(
     once_by=(lambda order: order.id) if ONCE else None,
     max_crashes=MAX_CRASHES,
-    lease=1.0,
+    lease=2.0 if ONCE else 1.0,
     timeout=60.0 if LONG else 1.0,
     backoff=Backoff(first=0.05, maximum=0.05),
     max_attempts=2,

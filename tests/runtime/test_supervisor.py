@@ -60,9 +60,7 @@ def _exists(pid: int) -> bool:
 
 
 @asynccontextmanager
-async def supervising(
-    folder: Path, *does: str, queue: str = "orders", **settings: str
-) -> AsyncIterator[Supervisor]:
+async def supervising(folder: Path, *does: str, queue: str = "orders", **settings: str) -> AsyncIterator[Supervisor]:
     """A supervisor on a file that holds one order for each thing to do: its first worker receives them together."""
     address = f"sqlite:{folder / 'test.db'}"
     environment = {
@@ -95,7 +93,7 @@ async def supervising(
         await store.close()
 
 
-@pytest.mark.parametrize("once", [False, True])
+@pytest.mark.parametrize("once", [False, pytest.param(True, marks=pytest.mark.long)])
 async def test_poison_is_dead_after_exactly_max_crashes_and_no_neighbour_is_charged(tmp_path: Path, once: bool) -> None:
     """What takes its process down alone, by exit or by signal, is dead after `max_crashes` of it; the others go on."""
     does = ("work", "exit", "wait", "segv", "work")
@@ -113,6 +111,7 @@ async def test_poison_is_dead_after_exactly_max_crashes_and_no_neighbour_is_char
             assert [one.kind for one in notes.failure.recent] == ["crashed", "crashed"]
             letter = await s.operations.letter(identity, "orders")
             assert letter.record == notes.failure
+            assert s.runs(identity) <= 3  # once with others, then each time alone
         for identity in (first, second, third):
             assert s.runs(identity, "end") >= 1
 
@@ -121,6 +120,7 @@ async def all_dead(s: Supervisor, count: int, queue: str = "orders") -> bool:
     return len(await s.dead(queue)) == count
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("does", ["loop", "block"])
 async def test_a_handler_that_blocks_the_loop_is_found_and_charged_alone(tmp_path: Path, does: str) -> None:
     """A loop that does not turn is killed by the supervisor; alone, its message is charged, and dead in the end."""
@@ -145,6 +145,7 @@ async def test_a_worker_killed_in_mid_message_loses_nothing_and_charges_nobody(t
         assert all(s.runs(identity, "end") >= 1 for identity in s.ids)
 
 
+@pytest.mark.long
 async def test_a_suspect_whose_process_cannot_start_is_not_charged(tmp_path: Path) -> None:
     """The process for suspects fails before the message is in its hands: nobody's crash; later it is handled."""
     broken = tmp_path / "broken"
@@ -170,10 +171,12 @@ async def test_a_worker_stops_when_its_supervisor_is_killed(tmp_path: Path) -> N
         await until(lambda: not _exists(child))
 
 
+@pytest.mark.long
 async def test_a_process_for_suspects_does_not_outlive_its_worker(tmp_path: Path) -> None:
     """Worker and supervisor killed while a suspect runs in an endless loop: its process goes too."""
     async with supervising(tmp_path, "loop", max="5") as s:
-        pids = await until(lambda: [line.split()[-1] for line in s.log() if line.startswith("isolated")], 30)
+        await until(lambda: s.runs(s.ids[0]) == 2, 30)
+        pids = [line.split()[-1] for line in s.log() if line.startswith("isolated")]
         child = await s.child()
         s.process.kill()
         await s.process.wait()

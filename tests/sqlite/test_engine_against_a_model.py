@@ -359,7 +359,8 @@ def test_a_queue_that_cannot_be_is_refused(spec: QueueSpec) -> None:
     connection.close()
 
 
-def test_what_is_ready_longest_is_received_first() -> None:
+@pytest.mark.parametrize("limit", [1, 9])
+def test_what_is_ready_longest_is_received_first(limit: int) -> None:
     """And what takes the place of those that were moved comes with the same receive."""
     connection = connect(MEMORY)
     engine = Engine(connection)
@@ -374,7 +375,7 @@ def test_what_is_ready_longest_is_received_first() -> None:
     for expected in ("plain", "noted"):
         taken = engine.receive("plain", limit=1, lease=1.0, now_ms=5_000)
         assert [one.message.id for one in taken] == [expected]
-    taken = engine.receive("plain", limit=1, lease=1.0, now_ms=9_000)
+    taken = engine.receive("plain", limit=limit, lease=1.0, now_ms=9_000)
     assert [one.message.id for one in taken] == ["fresh"]
     assert {one.id: one.notes for one in engine.browse("dead", cursor=None, limit=9).messages} == {
         "plain": Notes(forwards=1),

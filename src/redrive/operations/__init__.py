@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Self
 
 from redrive.app import App
-from redrive.clock import SystemClock
+from redrive.clock import SteadyClock, SystemClock
 from redrive.connections import connect
 from redrive.operations.circuits import CircuitOperations
 from redrive.operations.ground import Checked, is_consumed
@@ -38,7 +38,7 @@ class Operations(QueueOperations, LetterOperations, CircuitOperations):
     @asynccontextmanager
     async def open(cls, address: str, *, who: str | None = None) -> AsyncIterator[Self]:
         """On a broker's address, without the application's code."""
-        clock = SystemClock()
+        clock = SteadyClock(SystemClock())
         broker, store = await asyncio.to_thread(connect, address, clock)
         try:
             yield cls(broker, store, clock=clock, who=who)

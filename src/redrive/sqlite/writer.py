@@ -141,7 +141,9 @@ class FileDatabase:
         self._tables = Tables(connect(path))
         self._turn, self._neighbours = self._shared(path)
         mark = self._tables.connection.execute("SELECT clock_high_water_ms FROM meta").get
-        self._clock = SteadyClock(clock, floor_ms=mark)
+        self._clock = clock if isinstance(clock, SteadyClock) else SteadyClock(clock)
+        self._clock.at_least(mark)
+        self._jumped = False
         self._marked_ms = 0
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
@@ -277,7 +279,12 @@ class FileDatabase:
     def _now_ms(self) -> int:
         """Engine time, not before what any process has stored."""
         self._clock.at_least(self._tables.connection.execute("SELECT clock_high_water_ms FROM meta").get)
-        return self._clock.now_ms()
+        now_ms = self._clock.now_ms()
+        if bool(self._clock.ignored_jump_ms) is not self._jumped:
+            self._jumped = not self._jumped
+            if self._jumped:
+                _log.warning("the wall clock jumped by %d s; it is ignored", self._clock.ignored_jump_ms // 1000)
+        return now_ms
 
     def _mark(self) -> None:
         now = self._tables.now_ms
