@@ -22,7 +22,7 @@ HEAVY = {
     "uvicorn",
 }
 BUDGET = 0.150
-"""Seconds, over what Python itself needs to start."""
+"""Seconds of processor time, over what Python itself needs to start."""
 
 
 def run(code: str, **environment: str) -> str:
@@ -81,8 +81,8 @@ print(json.dumps(seen))
 
 
 def test_importing_is_quick() -> None:
-    """The best of five, so that a busy machine is no reason to fail."""
-    code = "import time; began = time.perf_counter(); import redrive; print(time.perf_counter() - began)"
+    """In processor time, the best of five, so that a busy machine is no reason to fail."""
+    code = "import time; began = time.process_time(); import redrive; print(time.process_time() - began)"
     took = min(float(run(code)) for _ in range(5))
     assert took < BUDGET, f"importing redrive took {took:.3f} s"
 

@@ -104,6 +104,7 @@ class Harness(Generic[R]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _CURRENT.reset(self._token)
+        await self._timekeeper.resign()
         self._threads.shutdown(wait=False, cancel_futures=True)
         await self._app.close()
 

@@ -138,6 +138,8 @@ class Notes:
     """When the degraded handler served it."""
     redriven_at_ms: int | None = None
     """When a person sent it back; `max_age` counts from then."""
+    key: str | None = None
+    """The idempotency key that is not forgotten while this message is parked or dead."""
     undegraded: bool = False
     """True when it was parked although its degraded handler failed for good."""
     failure: FailureRecord | None = None
@@ -149,7 +151,7 @@ class Notes:
         if self.newer is not None or self == NOTHING:
             return self.newer
         document: dict[str, Any] = {"v": _VERSION}
-        for name in ("attempts", "bounces", "crashes", "forwards", "degraded_at_ms", "redriven_at_ms", "undegraded"):
+        for name in _PLAIN_NOTES:
             if (value := getattr(self, name)) != getattr(NOTHING, name):
                 document[name] = value
         if self.failure is not None:
@@ -174,9 +176,9 @@ class Notes:
         """The notes with one more failure in the record."""
         return replace(self, failure=FailureRecord.extended(self.failure, failure, reason=reason))
 
-    def forwarded(self) -> Notes:
-        """The notes for the next queue."""
-        return replace(self, forwards=self.forwards + 1)
+    def forwarded(self, key: str | None = None) -> Notes:
+        """The notes for the next queue; with the idempotency key that is held for the message, if there is one."""
+        return replace(self, forwards=self.forwards + 1, key=key)
 
     def fresh(self, now_ms: int) -> Notes:
         """The notes of a message that a person gives a new start: its counters are zero, its history is kept."""
@@ -184,6 +186,8 @@ class Notes:
 
 
 NOTHING = Notes()
+_PLAIN_NOTES = ("attempts", "bounces", "crashes", "forwards", "degraded_at_ms", "redriven_at_ms", "key", "undegraded")
+"""The fields of `Notes` that stand in JSON as they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -173,8 +173,14 @@ class Claims:
                 raise ClaimLost(claim.key) from None
             claim.ended = state != "claimed"
 
+    async def forget(self, key: str, message_id: str) -> None:
+        """A parked or dead message was deleted: its key need not be known for it any more."""
+        entry = await self._store.get(CLAIMS, _digest(key))
+        if entry is not None and message_id in (document := _read(entry.value))["held"]:
+            await self._let_go(key, document, entry.version, message_id)
+
     async def _let_go(self, key: str, document: dict[str, Any], version: int, message_id: str) -> None:
-        """A held message came back and its work is done: the key may expire again, once nobody else is held."""
+        """A held message is gone: the key may expire again, once it is held for nobody else."""
         document["held"].remove(message_id)
         expires = None if document["held"] else self._clock.now_ms() + KEPT_MS
         value = json.dumps(document).encode()

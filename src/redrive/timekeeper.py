@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import inspect
 import json
 import logging
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redrive.broker import Outgoing
-from redrive.errors import VersionConflict
+from redrive.errors import LimitExceeded, QueueNotFound, VersionConflict
 from redrive.leadership import Leadership
 from redrive.message import Message
 from redrive.runtime import Runtime
@@ -20,6 +22,8 @@ from redrive.store import ABSENT, SCHEDULES, TIMERS, Entry, Store
 _log = logging.getLogger("redrive.timekeeper")
 IDLE = 1.0
 _BATCH = 100
+_POSTPONED_MS = 60_000
+_PATIENCE = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +34,7 @@ class Schedule:
     every: float
     """Seconds."""
     function: Callable[..., Any]
-    """Takes nothing, or the resources."""
+    """Takes nothing, or the resources; a plain function runs in a thread."""
 
 
 async def set_timer(store: Store, queue: str, message: Message, *, due_at_ms: int) -> None:
@@ -48,16 +52,19 @@ async def set_timer(store: Store, queue: str, message: Message, *, due_at_ms: in
 
 
 class Timekeeper:
-    """Does what is due, as long as this process leads."""
+    """Does what is due, as long as this process leads: timers for all applications, schedules for its own."""
 
     def __init__(
         self, runtime: Runtime, schedules: Sequence[Schedule], *, leadership: Leadership | None = None
     ) -> None:
+        def leads(task: str) -> Leadership:
+            return leadership or Leadership(runtime.store, runtime.clock, task=task, holder=runtime.worker)
+
         self._runtime = runtime
-        self._schedules = {schedule.name: schedule for schedule in schedules}
-        self._leadership = leadership or Leadership(
-            runtime.store, runtime.clock, task="timekeeper", holder=runtime.worker
-        )
+        self._schedules = {f"{runtime.app}/{schedule.name}": schedule for schedule in schedules}
+        self._timers_leader = leads("timekeeper")
+        self._schedules_leader = leads(f"schedules/{runtime.app}")
+        self._running: dict[str, asyncio.Task[None]] = {}
         self._set_up = False
 
     async def step(self) -> float:
@@ -67,27 +74,31 @@ class Timekeeper:
             BrokerError: If the broker is away; what is due stays due.
             StoreError: If the store is away.
         """
-        if not await self._leadership.held():
-            return IDLE
-        if not self._set_up:
-            await self._begin_schedules()
-            self._set_up = True
+        sent = await self._send_due() if await self._timers_leader.held() else 0
+        if self._schedules and await self._schedules_leader.held():
+            await self._tick_due()
+        return 0.0 if sent == _BATCH else IDLE
+
+    async def resign(self) -> None:
+        """Let another worker lead at once; what schedules still do is cut off."""
+        running, self._running = self._running, {}
+        for task in running.values():
+            task.cancel()
+        await asyncio.gather(*running.values(), return_exceptions=True)
+        await self._timers_leader.resign()
+        await self._schedules_leader.resign()
+
+    async def _send_due(self) -> int:
         now_ms = self._runtime.clock.now_ms()
         timers = await self._runtime.store.due(TIMERS, before_ms=now_ms, limit=_BATCH)
         for entry in timers:
-            await self._send(entry)
-        if self._schedules:
-            for entry in await self._runtime.store.due(SCHEDULES, before_ms=now_ms, limit=_BATCH):
-                await self._tick(entry, now_ms)
-        return 0.0 if len(timers) == _BATCH else IDLE
+            with contextlib.suppress(VersionConflict):  # another leader was faster
+                await self._send(entry, now_ms)
+        return len(timers)
 
-    async def resign(self) -> None:
-        """Let another worker lead at once."""
-        await self._leadership.resign()
-
-    async def _send(self, entry: Entry) -> None:
-        """Send, then forget: a crash in between sends it again under the same id."""
-        value = json.loads(entry.value)
+    async def _send(self, entry: Entry, now_ms: int) -> None:
+        """Send, then forget: a crash in between sends it again under the same id. What is refused is tried later."""
+        store, value = self._runtime.store, json.loads(entry.value)
         message = Message(
             id=value["id"],
             body=base64.b64decode(value["body"]),
@@ -96,34 +107,65 @@ class Timekeeper:
             sent_at_ms=value["sent_at_ms"],
         )
         outgoing = Outgoing(message=message, deduplication_id=f"{message.id}/timer")
-        (error,) = await self._runtime.broker.send(value["queue"], [outgoing])
-        if error is not None:
-            raise error
-        await self._runtime.store.delete(TIMERS, entry.key, if_version=entry.version)
+        try:
+            (error,) = await self._runtime.broker.send(value["queue"], [outgoing])
+            if error is not None:
+                raise error
+        except (QueueNotFound, LimitExceeded) as refused:
+            _log.error("message %s, due now, is kept: %s", message.id, refused)
+            due = now_ms + _POSTPONED_MS
+            await store.put(TIMERS, entry.key, entry.value, if_version=entry.version, due_at_ms=due)
+        else:
+            await store.delete(TIMERS, entry.key, if_version=entry.version)
+
+    async def _tick_due(self) -> None:
+        if not self._set_up:
+            await self._begin_schedules()
+            self._set_up = True
+        now_ms = self._runtime.clock.now_ms()
+        entries = await self._runtime.store.due(SCHEDULES, before_ms=now_ms, limit=_BATCH)
+        begun = [task for entry in entries if (task := await self._tick(entry, now_ms)) is not None]
+        if begun:
+            await asyncio.wait(begun, timeout=_PATIENCE)  # the rest of it goes on beside
 
     async def _begin_schedules(self) -> None:
-        for schedule in self._schedules.values():
+        """Give each its first time, and anew where its period is another one than before."""
+        for key, schedule in self._schedules.items():
+            value = json.dumps({"v": 1, "every": schedule.every}).encode()
+            entry = await self._runtime.store.get(SCHEDULES, key)
+            if entry is not None and entry.value == value:
+                continue
+            version = ABSENT if entry is None else entry.version
             due = self._runtime.clock.now_ms() + int(schedule.every * 1000)
-            try:
-                await self._runtime.store.put(SCHEDULES, schedule.name, b"{}", if_version=ABSENT, due_at_ms=due)
-            except VersionConflict:
-                continue  # it has its time already
+            with contextlib.suppress(VersionConflict):  # another one is at it
+                await self._runtime.store.put(SCHEDULES, key, value, if_version=version, due_at_ms=due)
 
-    async def _tick(self, entry: Entry, now_ms: int) -> None:
+    async def _tick(self, entry: Entry, now_ms: int) -> asyncio.Task[None] | None:
         """Claim the tick, then run it: at most once; a crash in between leaves it to the next tick."""
         schedule = self._schedules.get(entry.key)
         if schedule is None or entry.due_at_ms is None:
-            return
+            return None
         period = int(schedule.every * 1000)
         due = entry.due_at_ms + period * max(1, -(-(now_ms - entry.due_at_ms + 1) // period))
         try:
             await self._runtime.store.put(SCHEDULES, entry.key, entry.value, if_version=entry.version, due_at_ms=due)
         except VersionConflict:
-            return
+            return None
+        if (running := self._running.get(entry.key)) is not None and not running.done():
+            _log.warning("schedule %s still runs; this tick is left out", schedule.name)
+            return None
+        task = self._running[entry.key] = asyncio.create_task(self._run(schedule))
+        return task
+
+    async def _run(self, schedule: Schedule) -> None:
+        takes_resources = bool(inspect.signature(schedule.function).parameters)
+        arguments = (self._runtime.resources,) if takes_resources else ()
         try:
-            takes_resources = bool(inspect.signature(schedule.function).parameters)
-            result = schedule.function(self._runtime.resources) if takes_resources else schedule.function()
-            if inspect.isawaitable(result):
-                await result
-        except Exception:  # noqa: BLE001 - an outermost loop: logged, counted, survived
+            if inspect.iscoroutinefunction(schedule.function):
+                await schedule.function(*arguments)
+            else:
+                given = await asyncio.to_thread(schedule.function, *arguments)
+                if inspect.isawaitable(given):
+                    await given
+        except (Exception, SystemExit):  # an outermost loop: logged and survived
             _log.exception("schedule %s raised; it runs again in %g s", schedule.name, schedule.every)

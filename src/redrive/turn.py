@@ -37,6 +37,7 @@ from redrive.context import Context, Outage, entering, leaving
 from redrive.errors import (
     BrokerError,
     ClaimLost,
+    NewerRecord,
     PayloadError,
     Reject,
     RetryLater,
@@ -44,7 +45,7 @@ from redrive.errors import (
     Unavailable,
     VersionConflict,
 )
-from redrive.fingerprint import fingerprint, innermost, place_of, text_of, type_name
+from redrive.fingerprint import fingerprint, innermost, one_line, place_of, text_of, type_name
 from redrive.message import Delivery, Failure, Message, Notes
 from redrive.once import Claim, Claims, Done, InProgress, payload_hash
 from redrive.runtime import Runtime
@@ -83,10 +84,6 @@ class _Run:
     payload: Any = None
 
 
-class ThreadStuck(Exception):
-    """A plain `def` handler outlived its timeout; its thread cannot be stopped, so the process has to go."""
-
-
 class Turns:
     """Runs the turns of one consumer."""
 
@@ -116,9 +113,9 @@ class Turns:
         except ClaimLost as error:
             _log.warning("%s", error, extra=_ids(delivery))
             return None
-        except VersionConflict as error:
+        except (VersionConflict, NewerRecord) as error:
             _log.warning("message %s is handed back: %s", delivery.message.id, error, extra=_ids(delivery))
-            return self.back(delivery, 1.0)
+            return self.back(delivery, _NEWER_DELAY if isinstance(error, NewerRecord) else 1.0)
 
     def back(self, delivery: Delivery, delay: float, notes: Notes | None = None) -> Settlement:
         """Ready again after `delay` seconds. Near the broker's own limit of receives it is sent to its queue anew.
@@ -306,6 +303,7 @@ class Turns:
 
     async def _failed(self, held: Held, run: _Run, verdict: Verdict, failure: Failure) -> Settlement:
         delivery, message = held.delivery, held.delivery.message
+        key = None if held.claim is None else held.claim.key
         match verdict:
             case Retry():
                 await self._release(held, hold=False)
@@ -315,16 +313,16 @@ class Turns:
                     message.id,
                     delivery.queue,
                     verdict.delay,
-                    run.outcome.reason,
+                    one_line(run.outcome.reason),
                     extra=_ids(delivery),
                 )
                 return self.back(delivery, verdict.delay, notes)
             case Park(dependency=dependency):
                 await self._release(held, hold=True)
-                notes = verdict.notes.noting(failure, reason=f"waits for {dependency}").forwarded()
+                notes = verdict.notes.noting(failure, reason=f"waits for {dependency}").forwarded(key)
                 return self._forward(delivery, self._consumer.parked_queue(dependency), notes, "park")
             case Dead(reason=reason):
-                notes = verdict.notes.noting(failure, reason=reason).forwarded()
+                notes = verdict.notes.noting(failure, reason=reason).forwarded(key)
                 await self._bury(held, run, replace(message, notes=notes), reason)
                 return self._forward(delivery, self._consumer.dead_queue, notes, "dead")
             case Ack():
@@ -339,7 +337,8 @@ class Turns:
         )
         await self._catalogue.enter(held.delivery.queue, message, mark)
         await self._release(held, hold=True)
-        _log.error("message %s of %s is dead: %s", message.id, held.delivery.queue, reason, extra=_ids(held.delivery))
+        queue, why = held.delivery.queue, one_line(reason)
+        _log.error("message %s of %s is dead: %s", message.id, queue, why, extra=_ids(held.delivery))
         self._runtime.observers.dead(message, reason, self._runtime.clock.now_ms())
 
     async def _finish(self, claim: Claim) -> None:
@@ -495,6 +494,3 @@ def _traceback(error: BaseException) -> str:
 
 def _ids(delivery: Delivery) -> dict[str, str]:
     return {"message_id": delivery.message.id, "queue": delivery.queue}
-
-
-__all__ = ["BrokerError", "Held", "StoreError", "ThreadStuck", "Turns"]

@@ -27,7 +27,7 @@ async def fails(dependency: Dependency[Any], error: BaseException) -> BaseExcept
     """One try in which `error` is raised; what left the block."""
     try:
         async with dependency:
-            raise error
+            raise error  # noqa: TRY301 - what the block raises
     except Exception as left:  # noqa: BLE001 - whatever it is
         return left
 

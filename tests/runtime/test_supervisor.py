@@ -94,7 +94,7 @@ async def supervising(folder: Path, *does: str, queue: str = "orders", **setting
 
 
 @pytest.mark.parametrize("once", [False, pytest.param(True, marks=pytest.mark.long)])
-async def test_poison_is_dead_after_exactly_max_crashes_and_no_neighbour_is_charged(tmp_path: Path, once: bool) -> None:
+async def test_poison_is_dead_after_exactly_max_crashes_and_no_neighbour_is_charged(tmp_path: Path, *, once: bool) -> None:
     """What takes its process down alone, by exit or by signal, is dead after `max_crashes` of it; the others go on."""
     does = ("work", "exit", "wait", "segv", "work")
     async with supervising(tmp_path, *does, **({"once": "1"} if once else {})) as s:
@@ -151,11 +151,11 @@ async def test_a_suspect_whose_process_cannot_start_is_not_charged(tmp_path: Pat
     broken = tmp_path / "broken"
     broken.touch()
     async with supervising(tmp_path, "wait", broken=str(broken)) as s:
-        await until(lambda: s.log())
+        await until(s.log)
         os.kill(await s.child(), signal.SIGKILL)
-        await until(lambda: (tmp_path / "broken.seen").exists(), 30)
+        await until((tmp_path / "broken.seen").exists, 30)
         (tmp_path / "broken.seen").unlink()
-        await until(lambda: (tmp_path / "broken.seen").exists(), 30)
+        await until((tmp_path / "broken.seen").exists, 30)
         broken.unlink()
         await until(s.empty, 30)
         assert await s.dead() == {}
@@ -187,7 +187,7 @@ async def test_a_process_for_suspects_does_not_outlive_its_worker(tmp_path: Path
 async def test_sigterm_stops_within_the_grace_and_hands_back_what_does_not_end(tmp_path: Path) -> None:
     """A handler that would never end is cut off after the grace; its message is ready at once, counted nowhere."""
     async with supervising(tmp_path, "hang", long="1") as s:
-        await until(lambda: s.log())
+        await until(s.log)
         s.process.terminate()
         async with asyncio.timeout(6):
             assert await s.process.wait() == 0

@@ -11,6 +11,7 @@ from redrive.consumer import dead_queue
 from redrive.errors import NotFound, OperationRefused, VersionConflict
 from redrive.message import Delivery
 from redrive.moves import forward
+from redrive.once import Claims
 from redrive.operations.ground import Checked, Ground, is_consumed
 
 _LEASE = 30.0
@@ -88,6 +89,8 @@ class LetterOperations(Ground):
         _must_be_dead(letter)
         delivery = await self._take(letter)
         await self._settled(Acknowledge(delivery=delivery))
+        if (key := delivery.message.notes.key) is not None:
+            await Claims(self._store, self._clock).forget(key, letter.id)
         await self._settle(letter, DISCARDED, "discarded")
 
     async def _take(self, letter: Letter) -> Delivery:
