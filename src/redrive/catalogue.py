@@ -215,8 +215,7 @@ class Intake:
             return False
         failure = Failure(at_ms=self._clock.now_ms(), kind="crashed", queue=queue)
         reason = "received too often without ever being settled; the broker's own limit made it dead"
-        if message.notes.failure is None:
-            message = replace(message, notes=message.notes.noting(failure, reason=reason))
+        message = replace(message, notes=message.notes.noting(failure, reason=reason))
         try:
             await self._catalogue.enter(queue, message, "backstop")
         except VersionConflict:

@@ -191,6 +191,11 @@ def trip(circuit: Circuit, policy: CircuitPolicy, *, owner: str, reason: str, no
     return _opened(circuit, policy, failed_probes, owner=owner, reason=reason, now_ms=now_ms, random=random)
 
 
+def probing(circuit: Circuit, *, until_ms: int) -> Circuit:
+    """One leader asks the canary now: for as long as that may take, no other one does."""
+    return circuit if circuit.state is not State.OPEN else replace(circuit, probe_at_ms=until_ms)
+
+
 def probe_failed(circuit: Circuit, policy: CircuitPolicy, *, reason: str, now_ms: int, random: float) -> Circuit:
     """The canary failed while open: wait longer for the next one."""
     if circuit.state is not State.OPEN:

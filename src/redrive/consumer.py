@@ -131,6 +131,11 @@ class Consumer(Generic[T]):
         return parked_queue(self.queue, dependency)
 
     @property
+    def needs_threads(self) -> bool:
+        """Whether the handler or a degraded handler is a plain function."""
+        return not all(one.is_async for one in (self.handler, *self.degraded_handlers.values()))
+
+    @property
     def dead_queue(self) -> str:
         """Where its messages wait for a person."""
         return dead_queue(self.queue)

@@ -178,7 +178,7 @@ class Dependency(Generic[R]):
                 if self.gate is not None:
                     self.gate.faults.check(self.name)
                 await _called(self.canary, resources)
-        except Exception as error:  # noqa: BLE001 - whatever a canary raises means: not healthy
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a canary raises means: not healthy
             self.probe_error = self._reason(error)
             return False
         return True

@@ -68,7 +68,7 @@ class Healer:
         self._gate: Gate = dependency.gate
         self._recover_within = recover_within
         self._leadership = leadership or Leadership(
-            runtime.store, runtime.clock, task=f"heal/{dependency.name}", holder=runtime.worker
+            runtime.store, runtime.clock, task=f"heal/{runtime.app}/{dependency.name}", holder=runtime.worker
         )
         self._redrive: _Redrive | None = None
         self._trial: tuple[int, float] | None = None
@@ -112,7 +112,12 @@ class Healer:
         left = ((circuit.probe_at_ms or 0) - now_ms) / 1000
         if left > 0:
             return min(IDLE, left)
-        healthy = self._dependency.canary is None or await self.ask()
+        if self._dependency.canary is None:
+            healthy = True
+        else:  # a canary that hangs may take longer than this process leads
+            until_ms = now_ms + int(2000 * self._dependency.timeout)
+            await self._change(lambda old: rules.probing(old, until_ms=until_ms))
+            healthy = await self.ask()
         now_ms = self._runtime.clock.now_ms()
         if healthy:
             await self._change(lambda old: rules.probe_passed(old, owner=self._runtime.worker, now_ms=now_ms))

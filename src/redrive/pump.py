@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from redrive.board import Board
@@ -30,7 +30,7 @@ _LONG_POLL = 20.0
 _MOST_IN_HAND = 500
 _AHEAD = 0.25
 _LONGEST_BACKOFF = 5.0
-_SETTLE_TRIES = 5
+_SETTLE_AGAIN = 0.1
 
 Isolate = Callable[[Delivery], Awaitable[Settlement | None]]
 """Runs one suspect's turn in a process of its own."""
@@ -138,13 +138,22 @@ class Pump:
         deliveries = await broker.receive(
             self._consumer.queue, limit=limit, lease=self._consumer.lease, wait=_LONG_POLL
         )
-        if deliveries and await self._closed_meanwhile():
-            await broker.settle([Return(delivery=delivery) for delivery in deliveries])
+        try:
+            closed = bool(deliveries) and await self._closed_meanwhile()
+        except asyncio.CancelledError:  # it stops: these are in nobody's hand yet
+            self._hand_back(deliveries)
+            raise
+        if closed:
+            self._hand_back(deliveries)
             return
         for delivery in deliveries:
             held = Held(delivery)
             self._in_hand[delivery.receipt] = held
             self._waiting.put_nowait(held)
+
+    def _hand_back(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            self._settle(Return(delivery=delivery))
 
     async def _closed_meanwhile(self) -> bool:
         """Whether the queue was paused, or the store went away, while the receive was waiting."""
@@ -177,7 +186,7 @@ class Pump:
             held = await self._waiting.get()
             if held.delivery.receipt not in self._in_hand:
                 continue  # its lease was lost while it waited
-            began = self._runtime.clock.monotonic()
+            began = held.began = self._runtime.clock.monotonic()
             settlement = await self._guarded(held)
             took = self._runtime.clock.monotonic() - began
             self._average = took if not self._average else 0.9 * self._average + 0.1 * took
@@ -242,17 +251,24 @@ class Pump:
                 return
 
     async def _settle_batch(self, batch: list[Settlement]) -> None:
-        """Settle; a broker that is away is tried again for a while, then the leases run out and the messages return."""
-        for number in range(_SETTLE_TRIES):
+        """Settle; a broker that is away is tried again until the leases have run out, and then the messages return."""
+        give_up = self._runtime.clock.monotonic() + self._consumer.lease
+        pause = _SETTLE_AGAIN
+        while True:
             try:
                 results = await self._runtime.broker.settle(batch)
             except BrokerError as error:
                 self._runtime.counters.loop_errors += 1
                 _log.warning("%d messages of %s cannot be settled: %s", len(batch), self._consumer.queue, error)
-                await self._pause(0.1 * 2**number)
+                if self._runtime.clock.monotonic() >= give_up:
+                    return
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 1.0)
             except Exception:  # noqa: BLE001 - an outermost loop: logged, counted, survived
                 self._runtime.counters.loop_errors += 1
                 _log.exception("settling %d messages of %s raised", len(batch), self._consumer.queue)
+                for one in batch if len(batch) > 1 else ():  # one of them is to blame, the others are not
+                    await self._settle_batch([one])
                 return
             else:
                 for refused in results:
@@ -274,19 +290,29 @@ class Pump:
 
     async def _extend(self) -> None:
         now = self._runtime.clock.monotonic()
+        self._notice_slowness(now)
         held = [one for one in self._in_hand.values() if now < one.extend_until]
         if not held:
             return
         results = await self._runtime.broker.extend([one.delivery for one in held], lease=self._consumer.lease)
         for one, error in zip(held, results, strict=True):
             if isinstance(error, StaleReceipt):
-                _log.warning("%s", error)
-                self._in_hand.pop(one.delivery.receipt, None)
+                if self._in_hand.pop(one.delivery.receipt, None) is not None:  # not settled meanwhile
+                    _log.warning("%s", error)
             elif one.claim is not None:
                 try:
                     await self._claims.extend(one.claim)
                 except ClaimLost as lost:
                     _log.warning("%s", lost)
+
+    def _notice_slowness(self, now: float) -> None:
+        """Where every lane is busy for longer than turns took lately, less can be held: the rest is for others."""
+        running = [now - one.began for one in self._in_hand.values() if one.began is not None]
+        if len(running) < self._consumer.concurrency:
+            return
+        self._average = max(self._average, min(running))
+        while len(self._in_hand) > self._most_in_hand() and not self._waiting.empty():
+            self._put_back(self._waiting.get_nowait())
 
     async def _pause(self, seconds: float) -> None:
         """Wait, unless the pump is stopping."""

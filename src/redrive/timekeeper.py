@@ -167,5 +167,5 @@ class Timekeeper:
                 given = await asyncio.to_thread(schedule.function, *arguments)
                 if inspect.isawaitable(given):
                     await given
-        except (Exception, SystemExit):  # an outermost loop: logged and survived
+        except (Exception, SystemExit):  # noqa: BLE001 - an outermost loop: logged and survived
             _log.exception("schedule %s raised; it runs again in %g s", schedule.name, schedule.every)

@@ -71,6 +71,8 @@ class Held:
     claim: Claim | None = None
     extend_until: float = float("inf")
     """Seconds of the monotonic clock after which the lease is no longer extended."""
+    began: float | None = None
+    """When its turn began, in seconds of the monotonic clock; None: it waits in hand."""
     stuck: bool = False
     """Whether its handler's thread outlived the timeout and still runs."""
 

@@ -54,7 +54,7 @@ class Worker:
     ) -> None:
         self._runtime, self._board, self._isolation, self._grace = runtime, board, isolation, grace
         self._consumers, self._dependencies = list(consumers), list(dependencies)
-        most = sum(consumer.concurrency for consumer in consumers if not consumer.handler.is_async)
+        most = sum(consumer.concurrency for consumer in consumers if consumer.needs_threads)
         self._threads = ThreadPoolExecutor(most or 1, thread_name_prefix="redrive-handler")
         self._pumps = [
             Pump(
@@ -77,7 +77,9 @@ class Worker:
         ]
         self._timekeeper = Timekeeper(runtime, schedules)
         self._intake = Intake(runtime.broker, runtime.store, runtime.clock)
-        self._intake_leader = Leadership(runtime.store, runtime.clock, task="intake", holder=runtime.worker)
+        self._intake_leader = Leadership(
+            runtime.store, runtime.clock, task=f"intake/{runtime.app}", holder=runtime.worker
+        )
         self._stop = asyncio.Event()
         self.stuck = False
         """Whether a thread outlived its handler's timeout; the process has to be replaced, without waiting for it."""

@@ -263,6 +263,31 @@ async def test_redaction_reaches_every_text_of_a_failure() -> None:
     assert "4111" not in told[0]
 
 
+async def test_redaction_reaches_what_is_said_of_a_dependency() -> None:
+    """The reason of a circuit, the error of a canary and what a parked message carries are texts of failures too."""
+    app: App[None] = App("test", redact=lambda text: text.replace("4111", "****"))
+
+    async def canary() -> None:
+        raise ConnectionError("canary 4111")
+
+    payments = app.dependency("payments", trip_after=1, canary=canary)
+    queue = app.queue("orders", Order)
+
+    @queue.consumer(needs=[payments])
+    async def handle(_order: Order) -> None:
+        async with payments:
+            raise ConnectionError("no route for 4111")
+
+    async with app.test() as t:
+        await queue.send(Order(id="1"))
+        await t.advance(100)
+        rows = t.runtime.store._database.tables.connection.execute("SELECT value FROM entry").fetchall()  # type: ignore[attr-defined]
+        (parked,) = await t.parked(queue)
+    assert any(b"****" in value for (value,) in rows)
+    assert all(b"4111" not in value for (value,) in rows)
+    assert "4111" not in str(parked.notes.to_json())
+
+
 async def test_redaction_that_raises_hides_the_text_and_holds_nothing_up() -> None:
     """A broken `redact` leaks nothing: the text is left out, and the message goes its way."""
 

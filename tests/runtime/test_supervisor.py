@@ -9,12 +9,17 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import redrive.child
+from redrive import App, BrokerUnavailable, NotConfigured, OutcomeUnknown
 from redrive.broker import QueueSpec
+from redrive.child import MISCONFIGURED, UNAVAILABLE
 from redrive.clock import SystemClock
 from redrive.connections import connect
+from redrive.errors import DatabaseUnusable, StoreUnavailable
 from redrive.message import NOTHING, Message
 from redrive.operations import Operations, WorkerView
 from tests.runtime.fakes import until
@@ -94,7 +99,9 @@ async def supervising(folder: Path, *does: str, queue: str = "orders", **setting
 
 
 @pytest.mark.parametrize("once", [False, pytest.param(True, marks=pytest.mark.long)])
-async def test_poison_is_dead_after_exactly_max_crashes_and_no_neighbour_is_charged(tmp_path: Path, *, once: bool) -> None:
+async def test_poison_is_dead_after_exactly_max_crashes_and_no_neighbour_is_charged(
+    tmp_path: Path, *, once: bool
+) -> None:
     """What takes its process down alone, by exit or by signal, is dead after `max_crashes` of it; the others go on."""
     does = ("work", "exit", "wait", "segv", "work")
     async with supervising(tmp_path, *does, **({"once": "1"} if once else {})) as s:
@@ -197,6 +204,7 @@ async def test_sigterm_stops_within_the_grace_and_hands_back_what_does_not_end(t
         assert message.notes == NOTHING
 
 
+@pytest.mark.long
 async def test_a_thread_that_cannot_be_stopped_is_an_attempt_and_replaces_the_worker(tmp_path: Path) -> None:
     """A `def` handler over its timeout: its attempt is counted, its worker replaced, and its neighbours are handled."""
     async with supervising(tmp_path, "block", "work", queue="plain") as s:
@@ -210,3 +218,30 @@ async def test_a_thread_that_cannot_be_stopped_is_an_attempt_and_replaces_the_wo
         assert [one.kind for one in dead.notes.failure.recent] == ["timeout", "timeout"]
         assert s.runs(s.ids[0]) == 2
         assert await s.child() != first
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (BrokerUnavailable("x", "locked"), UNAVAILABLE),
+        (OutcomeUnknown("x", "?"), UNAVAILABLE),
+        (StoreUnavailable("x", "away"), UNAVAILABLE),
+        (NotConfigured("x"), MISCONFIGURED),
+        (DatabaseUnusable("x", "is broken", "mend it"), MISCONFIGURED),
+    ],
+)
+def test_only_what_starting_again_cannot_mend_ends_the_supervisor(
+    error: Exception, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker or store that is away when a worker starts is no mistake in its configuration: it is started again."""
+
+    async def failing(*_: Any, **__: Any) -> int:
+        raise error
+
+    board = tmp_path / "board"
+    board.touch()
+    monkeypatch.setattr(redrive.child, "run_app", failing)
+    monkeypatch.setattr(redrive.child, "_loaded", lambda *_: App("test"))
+    monkeypatch.setattr(redrive.child, "log_to_stderr", lambda _: None)
+    monkeypatch.setattr(sys, "argv", ["redrive.child", "worker", "app:app", "--board", str(board)])
+    assert redrive.child.main() == code
