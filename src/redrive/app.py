@@ -334,6 +334,7 @@ class App(Generic[R]):
                 dependencies=dependencies,
                 schedules=list(self.schedules.values()),
                 recover_within=self._recover_within,
+                existing=await runtime.broker.queues(),
                 board=board,
                 isolation=None if isolated_by is None else Isolation(runtime, consumers, isolated_by),
                 grace=grace,

@@ -49,9 +49,9 @@ class CircuitPolicy:
     trip_after: int = 5
     """Failures in a row, of different messages, that trip it; 1 or more (1 is the strictest)."""
     failure_ratio: float = 0.5
-    """Share of failed calls in the window that trips it; over 0, at most 1."""
+    """Share of failures in the window that trips it, each message's counted once; over 0, at most 1."""
     minimum_calls: int = 10
-    """Fewer calls than this in the window never trip it by ratio."""
+    """Fewer than this in the window, answers and failed messages together, never trip it by ratio."""
     window: float = 30.0
     """Length of the window, in seconds."""
     probe_every: float = 60.0
@@ -76,7 +76,7 @@ class Window:
         self._policy = policy
         self._calls: deque[tuple[float, str | None]] = deque()  # when, and whose it was if it failed
         self._failed: Counter[str] = Counter()
-        self._failures = 0
+        self._answered = 0
         self._row: set[str] = set()
 
     def record(self, *, ok: bool, subject: str, now: float) -> bool:
@@ -90,18 +90,16 @@ class Window:
         self._calls.append((now, None if ok else subject))
         self._forget(now)
         if ok:
+            self._answered += 1
             self._row.clear()
             return False
         self._row.add(subject)
         self._failed[subject] += 1
-        self._failures += 1
         if len(self._row) >= self._policy.trip_after:
             return True
-        return (
-            len(self._calls) >= self._policy.minimum_calls
-            and (len(self._row) > 1 or len(self._failed) >= self._policy.trip_after)
-            and self._failures / len(self._calls) >= self._policy.failure_ratio
-        )
+        failed = len(self._failed)  # however often each of them did
+        calls = self._answered + failed
+        return failed > 1 and calls >= self._policy.minimum_calls and failed / calls >= self._policy.failure_ratio
 
     @property
     def in_a_row(self) -> int:
@@ -113,13 +111,14 @@ class Window:
         self._calls.clear()
         self._row.clear()
         self._failed.clear()
-        self._failures = 0
+        self._answered = 0
 
     def _forget(self, now: float) -> None:
         while self._calls and self._calls[0][0] < now - self._policy.window:
             subject = self._calls.popleft()[1]
-            if subject is not None:
-                self._failures -= 1
+            if subject is None:
+                self._answered -= 1
+            else:
                 self._failed[subject] -= 1
                 if not self._failed[subject]:
                     del self._failed[subject]

@@ -42,6 +42,8 @@ class Context(Generic[R]):
     """When the turn has to end, in seconds of `clock.monotonic()`."""
     needs: frozenset[str] = frozenset()
     """The dependencies that the consumer declared."""
+    dead_on: tuple[type[BaseException], ...] = ()
+    """The error types that the consumer declared to mean: this message can never succeed."""
     clock: Clock = field(default_factory=SystemClock, repr=False)
 
     def remaining(self) -> float:

@@ -159,10 +159,14 @@ class Dependency(Generic[R]):
         """Whether this error says that the dependency is unwell."""
         if isinstance(error, BaseExceptionGroup):
             return any(self.is_fault(leaf) for leaf in error.exceptions)
-        if not isinstance(error, Exception) or isinstance(error, Decision):
-            return False
         if isinstance(error, InjectedFault):
             return True
+        context = running()
+        of_the_message: tuple[type[BaseException], ...] = (
+            (Decision,) if context is None else (Decision, *context.dead_on)
+        )
+        if not isinstance(error, Exception) or isinstance(error, of_the_message):
+            return False
         if callable(self._faults) and not isinstance(self._faults, tuple):
             return self._faults(error)
         if self._faults is not None:

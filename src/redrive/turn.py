@@ -453,6 +453,7 @@ class Turns:
             "degraded_at_ms": message.notes.degraded_at_ms,
             "deadline": self._runtime.clock.monotonic() + self._consumer.timeout,
             "needs": frozenset(self._consumer.needs),
+            "dead_on": self._consumer.dead_on,
             "clock": self._runtime.clock,
         }
 

@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -48,6 +48,7 @@ class Worker:
         dependencies: Sequence[Dependency[Any]],
         schedules: Sequence[Schedule],
         recover_within: dict[str, float],
+        existing: Collection[str] = (),
         board: Board | None = None,
         isolation: Isolation | None = None,
         grace: float = GRACE,
@@ -70,7 +71,7 @@ class Worker:
             Healer(
                 runtime,
                 dependency,
-                parked_queues(consumers, dependency.name),
+                parked_queues(consumers, dependency.name, existing),
                 recover_within=recover_within.get(dependency.name),
             )
             for dependency in dependencies
@@ -201,10 +202,13 @@ class Worker:
                 dependency.gate.peer_failures = failures.get(dependency.name, 0)
 
 
-def parked_queues(consumers: Sequence[Consumer[Any]], dependency: str) -> list[Parked]:
-    """Where messages wait for a dependency, and where they go back to."""
+def parked_queues(consumers: Sequence[Consumer[Any]], dependency: str, existing: Collection[str] = ()) -> list[Parked]:
+    """Where messages wait for a dependency, and where they go back to.
+
+    Queues from a time when a consumer still needed the dependency are among them, so that nothing is stranded.
+    """
     return [
         Parked(consumer.queue, consumer.parked_queue(dependency))
         for consumer in consumers
-        if dependency in consumer.needs
+        if dependency in consumer.needs or consumer.parked_queue(dependency) in existing
     ]

@@ -288,6 +288,15 @@ def test_half_of_the_calls_failing_trips_it() -> None:
     assert not any(calls(rarer, *[True, True, False] * 20))
 
 
+def test_one_poisonous_message_counts_once_in_the_ratio() -> None:
+    """It fails again and again, one other message fails too, and eight are answered: no outage."""
+    window = Window(CircuitPolicy())
+    told = [window.record(ok=True, subject=f"good-{number}", now=0.0) for number in range(8)]
+    told += [window.record(ok=False, subject="poison", now=1.0) for _ in range(20)]
+    told.append(window.record(ok=False, subject="another", now=2.0))
+    assert not any(told)
+
+
 def test_too_few_calls_say_nothing() -> None:
     """Nine failures of nine, where a hundred in a row are asked for."""
     assert not any(calls(Window(CircuitPolicy(trip_after=100)), *[False] * 9))
@@ -323,9 +332,9 @@ def test_the_window_counts_like_a_list(steps: list[tuple[bool, str, float]]) -> 
                 break
             row.add(who)
         recent = [(good, who) for at, good, who in history if at >= now - 30.0]
-        failed = [who for good, who in recent if not good]
-        different = len(row) > 1 or len(set(failed)) >= 4
-        by_ratio = len(recent) >= 6 and different and len(failed) / len(recent) >= 0.5
+        failed = len({who for good, who in recent if not good})
+        counted = sum(good for good, _ in recent) + failed
+        by_ratio = failed > 1 and counted >= 6 and failed / counted >= 0.5
         assert window.record(ok=ok, subject=subject, now=now) == (not ok and (len(row) >= 4 or by_ratio))
 
 

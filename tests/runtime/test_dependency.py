@@ -581,3 +581,23 @@ async def test_what_comes_late_from_before_the_outage_changes_nothing() -> None:
         await within(asyncio.gather(*tasks, return_exceptions=True))
         assert payments.gate is not None
         assert payments.gate.shared.view.state is State.HALF_OPEN
+
+
+async def test_what_the_consumer_says_is_dead_is_no_fault_of_the_dependency() -> None:
+    """A type in `dead_on`, raised inside the block: the message is dead at once, and the circuit does not count it."""
+    app = App("shop")
+    orders = app.queue("orders", str)
+    payments = app.dependency("payments", trip_after=1)
+
+    @orders.consumer(needs=[payments], dead_on=[ValueError])
+    async def pay(_order: str) -> None:
+        async with payments:
+            raise ValueError("no such account")
+
+    async with app.test() as t:
+        await orders.send("one")
+        await t.drain()
+        (dead,) = await t.dead(orders)
+        assert dead.notes.failure is not None
+        assert dead.notes.failure.last.kind == "rejected"
+        assert t.runtime.counters.failures["payments"] == 0
