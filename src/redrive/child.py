@@ -21,13 +21,14 @@ from typing import Any, TextIO
 from redrive.app import App
 from redrive.board import Board
 from redrive.broker import Settlement
+from redrive.calling import Held
 from redrive.consumer import Consumer
 from redrive.errors import BrokerUnavailable, ClaimLost, OutcomeUnknown, RedriveError, StoreError
 from redrive.isolation import READY
 from redrive.lifeline import when_parent_is_gone
 from redrive.loading import load_app, log_to_stderr
 from redrive.once import Claims
-from redrive.turn import Held, Turns
+from redrive.turn import Turns
 from redrive.wire import delivery_from_json, settlement_to_json
 from redrive.worker import GRACE
 

@@ -17,6 +17,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from redrive.broker import Broker
 from redrive.brokers.sqlite import SqliteBroker
+from redrive.calling import Held
 from redrive.catalogue import Intake
 from redrive.clock import Clock, ManualClock
 from redrive.consumer import Consumer
@@ -31,7 +32,7 @@ from redrive.sqlite.writer import InlineDatabase
 from redrive.store import SCHEDULES, TIMERS, Store
 from redrive.stores.sqlite import SqliteStore
 from redrive.timekeeper import Schedule, Timekeeper
-from redrive.turn import Held, Turns
+from redrive.turn import Turns
 from redrive.worker import parked_queues
 
 T = TypeVar("T")

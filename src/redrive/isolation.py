@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from redrive.broker import Forward, Return, Settlement
+from redrive.calling import Held
 from redrive.consumer import Consumer
 from redrive.errors import StoreError, VersionConflict
 from redrive.message import Delivery
 from redrive.runtime import Runtime
 from redrive.store import SUSPECTS
-from redrive.turn import Held, Turns
+from redrive.turn import Turns
 from redrive.wire import delivery_to_json, settlement_from_json
 
 _log = logging.getLogger("redrive.isolation")

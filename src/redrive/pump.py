@@ -17,13 +17,14 @@ from typing import Any
 
 from redrive.board import Board
 from redrive.broker import Return, Settlement
+from redrive.calling import Held
 from redrive.consumer import Consumer
 from redrive.errors import BrokerError, ClaimLost, StaleReceipt, StoreError
 from redrive.message import Delivery
 from redrive.once import Claims
 from redrive.runtime import Runtime
 from redrive.store import CONTROLS, SUSPECTS
-from redrive.turn import Held, Turns
+from redrive.turn import Turns
 
 _log = logging.getLogger("redrive.worker")
 _LONG_POLL = 20.0

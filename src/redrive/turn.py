@@ -17,37 +17,28 @@ once finds the key free.)
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import contextvars
-import inspect
 import logging
-import traceback
-from collections import deque
-from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from math import isnan
 from typing import Any
 
-from redrive.backoff import seconds
 from redrive.broker import Acknowledge, Forward, Return, Settlement
+from redrive.calling import Caller, Held
 from redrive.catalogue import Catalogue
-from redrive.consumer import Consumer, Function
-from redrive.context import Context, Outage, entering, leaving
+from redrive.consumer import Consumer
+from redrive.context import Context, Outage
 from redrive.errors import (
     BrokerError,
     ClaimLost,
     NewerRecord,
     PayloadError,
-    Reject,
-    RetryLater,
     StoreError,
-    Unavailable,
     VersionConflict,
 )
 from redrive.fingerprint import fingerprint, innermost, one_line, place_of, text_of, type_name
 from redrive.message import Delivery, Failure, Message, Notes
 from redrive.once import Claim, Claims, Done, InProgress, payload_hash
+from redrive.raised import outcome_of, traceback_of
 from redrive.runtime import Runtime
 from redrive.verdict import Ack, Dead, Happening, Outcome, Park, Retry, Verdict, decide
 
@@ -57,24 +48,6 @@ _LONGEST_LOOK_AGAIN = 2.0
 _DEGRADED_CLAIM = 60.0
 _BACKSTOP_MARGIN = 10
 _FINISH_TRIES = 5
-
-
-_Answer = asyncio.Future[tuple[Any, BaseException | None] | None]
-"""What a function in a thread gave and raised; None: it did not end in time."""
-
-
-@dataclass(slots=True)
-class Held:
-    """What this worker holds of one message while its turn runs; the lease keeper extends it."""
-
-    delivery: Delivery
-    claim: Claim | None = None
-    extend_until: float = float("inf")
-    """Seconds of the monotonic clock after which the lease is no longer extended."""
-    began: float | None = None
-    """When its turn began, in seconds of the monotonic clock; None: it waits in hand."""
-    stuck: bool = False
-    """Whether its handler's thread outlived the timeout and still runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +63,10 @@ class Turns:
     """Runs the turns of one consumer."""
 
     def __init__(self, runtime: Runtime, consumer: Consumer[Any], threads: Executor | None = None) -> None:
-        self._runtime, self._consumer, self._threads = runtime, consumer, threads
+        self._runtime, self._consumer = runtime, consumer
+        self._caller = Caller(runtime.clock, timeout=consumer.timeout, threads=threads)
         self._claims = Claims(runtime.store, runtime.clock)
         self._catalogue = Catalogue(runtime.store, runtime.clock)
-        self._ended: deque[tuple[_Answer, tuple[Any, BaseException | None]]] = deque()
-        self._telling = False
-        self.stuck = False
-        """Whether a thread outlived its handler's timeout: this process should take no more messages."""
 
     async def turn(self, held: Held) -> Settlement | None:
         """Run the handler for one delivery; what to do with it, or None where somebody else's word counts.
@@ -150,19 +120,23 @@ class Turns:
         except PayloadError as error:
             return _Run(Outcome(happening=Happening.PAYLOAD, reason=self._runtime.redacted(str(error))), error)
         except Exception as error:  # noqa: BLE001 - the user's validators and `decode`
-            return _Run(self._outcome(error), error)
+            return _Run(outcome_of(error, self._consumer, self._runtime.redacted), error)
         key = message.id
         if consumer.once_by is not None:
             try:
                 key = self._once_key(consumer.once_by(payload))
             except Exception as error:  # noqa: BLE001 - the user's function
-                return _Run(self._outcome(error), error)
+                return _Run(outcome_of(error, self._consumer, self._runtime.redacted), error)
             if (refused := await self._claim(held, key, consumer.payload.written(payload))) is not None:
                 return _Run(refused)
         context = self._context(held, key)
         self._runtime.counters.runs += 1
-        raised = await self._called(held, consumer.handler, context, payload)
-        outcome = Outcome(happening=Happening.HANDLED) if raised is None else self._outcome(raised)
+        raised = await self._caller.call(held, consumer.handler, context, payload)
+        outcome = (
+            Outcome(happening=Happening.HANDLED)
+            if raised is None
+            else outcome_of(raised, self._consumer, self._runtime.redacted)
+        )
         return _Run(outcome, raised, payload)
 
     async def _claim(self, held: Held, key: str, canonical: bytes) -> Outcome | None:
@@ -183,108 +157,6 @@ class Turns:
                 return Outcome(happening=Happening.HANDLED)
             case Done():
                 return Outcome(happening=Happening.CONFLICT, reason=self._runtime.redacted(f"key {key!r}"))
-
-    async def _called(
-        self, held: Held, function: Function, context: Context[Any], payload: object
-    ) -> BaseException | None:
-        """Call a user's function within the time limit; what it raised, or None."""
-        arguments = (context, payload) if function.takes_context else (payload,)
-        token = entering(context)
-        try:
-            if function.is_async:
-                async with asyncio.timeout(self._consumer.timeout):
-                    await function.call(*arguments)
-            else:
-                given = await self._in_thread(held, function.call, arguments)
-                if inspect.isawaitable(given):  # a callable that does not look like a coroutine function, and is one
-                    async with asyncio.timeout(self._consumer.timeout):
-                        await given
-        except TimeoutError as error:
-            return error
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            return error
-        except (KeyboardInterrupt, GeneratorExit):
-            raise
-        except BaseException as error:  # noqa: BLE001 - whatever a handler raises decides about its message alone
-            return error
-        finally:
-            leaving(token)
-        return None
-
-    async def _in_thread(self, held: Held, call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401
-        """Call a plain function in a thread; what it gave."""
-        loop = asyncio.get_running_loop()
-        if self._threads is None:
-            return call(*arguments)
-        held.extend_until = self._runtime.clock.monotonic() + self._consumer.timeout
-        context = contextvars.copy_context()
-        ended: _Answer = loop.create_future()
-        self._threads.submit(self._ends, loop, ended, context, call, arguments)
-        patience = loop.call_later(self._consumer.timeout, _resolve, ended, None)
-        try:
-            answer = await ended
-        finally:
-            patience.cancel()
-        if answer is None:
-            self.stuck = held.stuck = True
-            message = f"no end within {self._consumer.timeout:g} s, and a thread cannot be stopped"
-            raise TimeoutError(message)
-        given, raised = answer
-        if raised is not None:
-            raise raised
-        return given
-
-    def _ends(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        ended: _Answer,
-        context: contextvars.Context,
-        call: Callable[..., Any],
-        arguments: tuple[Any, ...],
-    ) -> None:
-        """In a thread: call, and tell the loop; of threads that end close together only the first one wakes it."""
-        self._ended.append((ended, context.run(_caught, call, arguments)))
-        if not self._telling:
-            self._telling = True
-            with contextlib.suppress(RuntimeError):  # the loop has closed meanwhile
-                loop.call_soon_threadsafe(self._tell)
-
-    def _tell(self) -> None:
-        self._telling = False  # before looking: what comes from now on is either seen here or told anew
-        while self._ended:
-            _resolve(*self._ended.popleft())
-
-    def _outcome(self, error: BaseException) -> Outcome:
-        """What a raised error says: of a group, `Reject` counts first, then any other error, then `Unavailable`."""
-        leaves = list(_leaves(error))
-        reason = self._text(error)[:500]
-        if rejected := [one for one in leaves if isinstance(one, (Reject, *self._consumer.dead_on))]:
-            first = rejected[0]
-            text = self._runtime.redacted(text_of(first)) if isinstance(first, Reject) else self._text(first)
-            return Outcome(happening=Happening.REJECTED, reason=text[:500])
-        if any(not isinstance(one, (Unavailable, RetryLater)) for one in leaves):
-            timeout = isinstance(error, TimeoutError)
-            return Outcome(happening=Happening.TIMEOUT if timeout else Happening.RAISED, reason=reason)
-        if unavailable := [one for one in leaves if isinstance(one, Unavailable)]:
-            return self._unavailable(unavailable[0])
-        return Outcome(happening=Happening.LATER, reason=reason, after=_seconds(getattr(leaves[0], "after", None)))
-
-    def _text(self, error: BaseException) -> str:
-        return self._runtime.redacted(f"{type_name(error)}: {text_of(error)}")
-
-    def _unavailable(self, error: Unavailable) -> Outcome:
-        dependency = self._consumer.needs.get(error.dependency)
-        open_here = dependency is not None and dependency.gate is not None and dependency.gate.open_here
-        return Outcome(
-            happening=Happening.UNAVAILABLE,
-            reason=self._runtime.redacted(text_of(error)),
-            dependency=error.dependency,
-            circuit_open=open_here or (error.circuit_open and dependency is not None),
-            counted=error.counted,
-        )
 
     async def _settlement(self, held: Held, run: _Run, began: float | None) -> Settlement | None:
         notes = held.delivery.message.notes
@@ -373,7 +245,7 @@ class Turns:
         if isinstance(taken, InProgress):
             return _Run(Outcome(happening=Happening.LATER, after=min(taken.left, _LONGEST_LOOK_AGAIN))), notes
         try:
-            error = await self._called(held, function, self._outage(held, run.outcome), run.payload)
+            error = await self._caller.call(held, function, self._outage(held, run.outcome), run.payload)
         except asyncio.CancelledError:  # the worker stops: whoever gets the message next need not wait for this claim
             await self._claims.release(taken, hold=False)
             raise
@@ -385,7 +257,7 @@ class Turns:
 
     def _undegraded(self, run: _Run, error: BaseException, notes: Notes) -> tuple[_Run, Notes]:
         """The degraded handler raised: an attempt; when there are none left, the message waits undegraded."""
-        outcome = self._outcome(error)
+        outcome = outcome_of(error, self._consumer, self._runtime.redacted)
         if outcome.happening is Happening.REJECTED:
             return _Run(outcome, error), notes
         if notes.attempts + 1 < self._consumer.policy.max_attempts:
@@ -411,7 +283,7 @@ class Turns:
             kind=run.outcome.happening.value,
             error="" if error is None else type_name(error),
             text=run.outcome.reason if error is None else runtime.redacted(text_of(error)),
-            traceback="" if error is None else runtime.redacted(_traceback(error)),
+            traceback="" if error is None else runtime.redacted(traceback_of(error)),
             queue=held.delivery.queue,
             dependency=run.outcome.dependency,
             worker=runtime.worker,
@@ -456,43 +328,6 @@ class Turns:
             "dead_on": self._consumer.dead_on,
             "clock": self._runtime.clock,
         }
-
-
-def _resolve(ended: _Answer, answer: tuple[Any, BaseException | None] | None) -> None:
-    if not ended.done():
-        ended.set_result(answer)
-
-
-def _caught(call: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, BaseException | None]:
-    """What a function gave or raised, as a value: a future cannot carry every exception (StopIteration, for one)."""
-    try:
-        return call(*arguments), None
-    except BaseException as error:  # noqa: BLE001 - raised again by whoever waits for it
-        return None, error
-
-
-def _seconds(after: object) -> float | None:
-    """What `RetryLater` asked for, also as a timedelta; None where that is no length of time."""
-    try:
-        asked = seconds(after)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None
-    return None if isnan(asked) else asked
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
-
-
-def _traceback(error: BaseException) -> str:
-    try:
-        return "".join(traceback.format_exception(error))
-    except Exception as problem:  # noqa: BLE001 - a user's __str__ may raise anything
-        return f"<the traceback cannot be shown: {type(problem).__name__}>"
 
 
 def _ids(delivery: Delivery) -> dict[str, str]:

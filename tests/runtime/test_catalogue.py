@@ -9,11 +9,12 @@ import pytest
 
 from redrive import App, Queue, Reject
 from redrive.broker import Forward, QueueSpec
+from redrive.calling import Held
 from redrive.catalogue import DEAD, DISCARDED, REDRIVEN, Catalogue
 from redrive.harness import Harness
 from redrive.operations import Operations
 from redrive.store import BODIES, LETTERS
-from redrive.turn import Held, Turns
+from redrive.turn import Turns
 from tests.runtime.fakes import FailingStore, Order
 
 

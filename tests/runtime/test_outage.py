@@ -7,12 +7,13 @@ from typing import Any
 
 from redrive import App, Context, Dependency, Outage, Queue, Reject, Unavailable
 from redrive.broker import Forward, Return
+from redrive.calling import Held
 from redrive.circuit import State
 from redrive.harness import Harness, outage
 from redrive.once import Claims, Done, InProgress
 from redrive.operations import Operations
 from redrive.store import CLAIMS
-from redrive.turn import Held, Turns
+from redrive.turn import Turns
 from tests.runtime.fakes import Down, Order, put, until, within
 
 
