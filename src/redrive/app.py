@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import secrets
 import socket
 import sys
 import threading
@@ -28,15 +27,13 @@ from redrive.consumer import Consumer, dead_queue, parked_queue
 from redrive.dependency import Dependency, Faults
 from redrive.errors import DeclarationError, NotConfigured, NotOpen
 from redrive.gate import Gate
-from redrive.isolation import Isolation
 from redrive.manifest import leave_manifest, manifest
 from redrive.message import Message
 from redrive.payload import Unwrap
 from redrive.queue import Queue
-from redrive.runtime import Observers, Runtime
+from redrive.runtime import GRACE, Observers, Runtime
 from redrive.store import Store
 from redrive.timekeeper import Schedule
-from redrive.worker import GRACE, Worker
 
 if TYPE_CHECKING:
     from redrive.harness import Harness
@@ -281,7 +278,7 @@ class App(Generic[R]):
             store=store,
             clock=clock,
             random=random,
-            worker=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}",
+            worker=f"{socket.gethostname()}-{os.getpid()}-{os.urandom(2).hex()}",
             code_version=self._code_version,
             redact=self._redact,
             observers=self._observers,
@@ -322,6 +319,9 @@ class App(Generic[R]):
         grace: float = GRACE,
     ) -> bool:
         """Run a worker on this open application until `stop` is set; True when its process has to be replaced."""
+        from redrive.isolation import Isolation  # noqa: PLC0415 - whoever only sends need not import what works
+        from redrive.worker import Worker  # noqa: PLC0415 - likewise
+
         runtime = self.runtime
         async with AsyncExitStack() as stack:
             if self._resources is not None:

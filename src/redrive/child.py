@@ -28,9 +28,9 @@ from redrive.isolation import READY
 from redrive.lifeline import when_parent_is_gone
 from redrive.loading import load_app, log_to_stderr
 from redrive.once import Claims
+from redrive.runtime import GRACE
 from redrive.turn import Turns
 from redrive.wire import delivery_from_json, settlement_to_json
-from redrive.worker import GRACE
 
 _log = logging.getLogger("redrive.worker")
 REPLACE = 75

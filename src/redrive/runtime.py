@@ -18,6 +18,8 @@ from redrive.telemetry import Counters
 
 _log = logging.getLogger("redrive.app")
 _OBSERVED_PER_MINUTE = 60
+GRACE = 25.0
+"""Seconds that running handlers have to finish after a worker was asked to stop, unless told otherwise."""
 
 
 class Observers:

@@ -28,8 +28,8 @@ from redrive.connections import connect
 from redrive.errors import RedriveError, VersionConflict
 from redrive.lifeline import when_parent_is_gone
 from redrive.loading import log_to_stderr
+from redrive.runtime import GRACE
 from redrive.store import ABSENT, SUSPECTS
-from redrive.worker import GRACE
 
 _log = logging.getLogger("redrive.supervisor")
 _SUSPECT_FOR_MS = 24 * 3600 * 1000

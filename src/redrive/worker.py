@@ -20,14 +20,12 @@ from redrive.healer import Healer, Parked
 from redrive.isolation import Isolation
 from redrive.leadership import Leadership
 from redrive.pump import Pump
-from redrive.runtime import Runtime
+from redrive.runtime import GRACE, Runtime
 from redrive.store import ABSENT, WORKERS
 from redrive.timekeeper import Schedule, Timekeeper
 from redrive.turn import Turns
 
 _log = logging.getLogger("redrive.worker")
-GRACE = 25.0
-"""Seconds that running handlers have to finish after a stop is asked for."""
 HEARTBEAT = 1.0
 ALIVE_MS = 10_000
 """A worker that has not been heard of for this long counts as gone."""

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import secrets
 import socket
 import tempfile
 import threading
@@ -61,7 +60,7 @@ class Neighbours:
         self._signals = signals
         self._folder = _folder_for(path)
         self._own = (
-            self._folder / f"{os.getpid()}-{secrets.token_hex(4)}"
+            self._folder / f"{os.getpid()}-{os.urandom(4).hex()}"
         )  # a killed process of this number left its own
         self._receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
