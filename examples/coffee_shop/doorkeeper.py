@@ -15,6 +15,9 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import JSONResponse
 
+from redrive.errors import PayloadError
+from redrive.payload import check_json
+
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -41,9 +44,13 @@ async def read(request: Request, shape: type[Shape]) -> Shape:
     """
     body = await read_bytes(request)
     try:
-        return shape.model_validate_json(body)
+        shaped = shape.model_validate_json(body)
+        check_json("orders", body)  # as strict as the queue: a key that stands twice is read differently by others
     except ValidationError as error:
         raise _explained(error) from None
+    except PayloadError as error:
+        raise BadRequest(400, error.problem) from None
+    return shaped
 
 
 async def read_bytes(request: Request) -> bytes:

@@ -53,33 +53,33 @@ class Caller:
 
     async def call(
         self, held: Held, function: Function, context: Context[Any], payload: object
-    ) -> BaseException | None:
-        """Call a user's function within the time limit; what it raised, or None."""
+    ) -> tuple[Any, BaseException | None]:
+        """Call a user's function within the time limit; what it gave, and what it raised or None."""
         arguments = (context, payload) if function.takes_context else (payload,)
         token = entering(context)
         try:
             if function.is_async:
                 async with asyncio.timeout(self._timeout):
-                    await function.call(*arguments)
+                    given = await function.call(*arguments)
             else:
                 given = await self._in_thread(held, function.call, arguments)
                 if inspect.isawaitable(given):  # a callable that does not look like a coroutine function, and is one
                     async with asyncio.timeout(self._timeout):
-                        await given
+                        given = await given
         except TimeoutError as error:
-            return error
+            return None, error
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            return error
+            return None, error
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises decides about its message alone
-            return error
+            return None, error
         finally:
             leaving(token)
-        return None
+        return given, None
 
     async def _in_thread(self, held: Held, call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401
         """Call a plain function in a thread; what it gave."""

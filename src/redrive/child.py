@@ -146,6 +146,7 @@ def main() -> int:
             asyncio.run(run_isolated(app, answers))
             return 0
         isolated = ["-m", "redrive.child", "isolated", options.target, "--app-dir", options.app_dir]
+        isolated += ["--log-level", options.log_level]
         return asyncio.run(run_app(app, grace=options.grace, board=Board(options.board), isolated_by=isolated))
     except (BrokerUnavailable, OutcomeUnknown, StoreError) as error:
         _log.critical("%s", error)

@@ -204,18 +204,20 @@ def probe_failed(circuit: Circuit, policy: CircuitPolicy, *, reason: str, now_ms
     return replace(circuit, failed_probes=failed_probes, probe_at_ms=now_ms + wait_ms, reason=reason)
 
 
-def probe_passed(circuit: Circuit, *, owner: str, now_ms: int) -> Circuit:
+def probe_passed(circuit: Circuit, *, owner: str, now_ms: int, reason: str = "the canary passed") -> Circuit:
     """The canary passed, or there is none and it is time to try: let one real message through."""
     if circuit.state is not State.OPEN:
         return circuit
-    return _changed(circuit, State.HALF_OPEN, owner=owner, reason="probe passed", now_ms=now_ms)
+    return _changed(circuit, State.HALF_OPEN, owner=owner, reason=reason, now_ms=now_ms)
 
 
-def succeeded(circuit: Circuit, *, generation: int, owner: str, now_ms: int) -> Circuit:
+def succeeded(
+    circuit: Circuit, *, generation: int, owner: str, now_ms: int, reason: str = "a call succeeded"
+) -> Circuit:
     """A real call of this generation succeeded: half-open closes."""
     if circuit.state is not State.HALF_OPEN or circuit.generation != generation:
         return circuit
-    return _changed(circuit, State.CLOSED, owner=owner, reason="a call succeeded", now_ms=now_ms)
+    return _changed(circuit, State.CLOSED, owner=owner, reason=reason, now_ms=now_ms)
 
 
 def failed(

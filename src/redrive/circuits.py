@@ -37,6 +37,7 @@ class SharedCircuit:
         self._name, self._store, self._clock = name, store, clock
         self._observe = observe
         self._read_at: float | None = None
+        self._seen = False
         self.view = Circuit()
         """The circuit as last read or written here."""
 
@@ -59,6 +60,7 @@ class SharedCircuit:
             try:
                 entry = await self._store.get(CIRCUITS, self._name)
                 before = Circuit() if entry is None else Circuit.from_json(entry.value)
+                self._see(before)
                 after = change(before)
                 if after is not before:
                     version = ABSENT if entry is None else entry.version
@@ -74,15 +76,13 @@ class SharedCircuit:
 
     def _see(self, circuit: Circuit) -> None:
         before, self.view = self.view, circuit
+        first, self._seen = not self._seen, True
         if circuit.state is before.state and circuit.generation == before.generation:
             return
-        if self._read_at is not None or circuit.state is not State.CLOSED:
-            _log.warning(
-                "circuit of %s: %s -> %s (%s)",
-                self._name,
-                before.state.value,
-                circuit.state.value,
-                one_line(circuit.reason),
-            )
-            if self._observe is not None:
-                self._observe(CircuitChange(dependency=self._name, before=before.state, after=circuit))
+        if first:  # nothing changed just now: this process has just begun to look
+            _log.info("circuit of %s is %s (%s)", self._name, circuit.state.value, one_line(circuit.reason))
+            return
+        old, new, why = before.state.value, circuit.state.value, one_line(circuit.reason)
+        _log.warning("circuit of %s: %s -> %s (%s)", self._name, old, new, why)
+        if self._observe is not None:
+            self._observe(CircuitChange(dependency=self._name, before=before.state, after=circuit))

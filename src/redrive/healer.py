@@ -64,6 +64,7 @@ class Healer:
     ) -> None:
         if dependency.gate is None:
             raise DeclarationError(f"dependency {dependency.name!r}", "has no gate", "open the application first")
+        self.name = dependency.name
         self._runtime, self._dependency, self._parked = runtime, dependency, parked
         self._gate: Gate = dependency.gate
         self._recover_within = recover_within
@@ -118,12 +119,15 @@ class Healer:
             until_ms = now_ms + int(2000 * self._dependency.timeout)
             await self._change(lambda old: rules.probing(old, until_ms=until_ms))
             healthy = await self.ask()
-        now_ms = self._runtime.clock.now_ms()
         if healthy:
-            await self._change(lambda old: rules.probe_passed(old, owner=self._runtime.worker, now_ms=now_ms))
+            now_ms = self._runtime.clock.now_ms()
+            why = "time to try" if self._dependency.canary is None else "the canary passed"
+            await self._change(
+                lambda old: rules.probe_passed(old, owner=self._runtime.worker, reason=why, now_ms=now_ms)
+            )
             return 0.0
         _log.info("canary of %s failed: %s", self._dependency.name, self._dependency.probe_error)
-        after = await self._change(
+        after = await self._change(  # the wait counts from when the canary was sent: a hanging one must not add to it
             lambda old: rules.probe_failed(
                 old,
                 self._dependency.circuit,
@@ -148,7 +152,13 @@ class Healer:
         if self._dependency.canary is not None:
             generation, now_ms = circuit.generation, self._runtime.clock.now_ms()
             await self._change(
-                lambda old: rules.succeeded(old, generation=generation, owner=self._runtime.worker, now_ms=now_ms)
+                lambda old: rules.succeeded(
+                    old,
+                    generation=generation,
+                    owner=self._runtime.worker,
+                    reason="the canary passed and nothing is parked",
+                    now_ms=now_ms,
+                )
             )
         return IDLE
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from redrive.app import App
 from redrive.errors import DeclarationError
+from redrive.telemetry import MessageIds
 
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
@@ -65,7 +66,19 @@ def load_app(target: str, app_dir: str = ".") -> App[Any]:
 
 def log_to_stderr(level: str) -> None:
     """The log of a process that is a worker's own; libraries never do this."""
-    logging.basicConfig(level=level.upper(), format=LOG_FORMAT, stream=sys.stderr, force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(MessageIds())
+    handler.setFormatter(_Formatter(LOG_FORMAT))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+class _Formatter(logging.Formatter):
+    """Ends a line made inside a handler with its queue and message id."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        message_id, queue = getattr(record, "message_id", "-"), getattr(record, "queue", "-")
+        return line if message_id == "-" or message_id in line else f"{line} [{queue} {message_id}]"
 
 
 def _from_name(name: str, target: str) -> ModuleType:

@@ -60,6 +60,8 @@ class Pump:
         self._to_settle = asyncio.Event()
         self._stopping = asyncio.Event()
         self._average = 0.0
+        self._controls_read_at = float("-inf")
+        self._is_paused = False
         self._tasks: list[asyncio.Task[None]] = []
         self.stuck = asyncio.Event()
         """Set when a thread outlived its handler's timeout: the process should be replaced."""
@@ -179,9 +181,6 @@ class Pump:
             self._is_paused = await self._runtime.store.get(CONTROLS, f"paused/{self._consumer.queue}") is not None
             self._controls_read_at = now  # not before: while the store is away nothing is received
         return self._is_paused
-
-    _controls_read_at = float("-inf")
-    _is_paused = False
 
     async def _lane(self) -> None:
         while True:

@@ -34,7 +34,6 @@ CONTROLS = Namespace(name="controls", listable=True)
 LETTERS = Namespace(name="letters", listable=True)
 BODIES = Namespace(name="bodies")
 SUSPECTS = Namespace(name="suspects")
-COUNTERS = Namespace(name="counters")
 TIMERS = Namespace(name="timers", timed=True)
 SCHEDULES = Namespace(name="schedules", listable=True, timed=True)
 

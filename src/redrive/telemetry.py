@@ -1,7 +1,7 @@
 """What a worker counts, and how its log lines find their message.
 
-Loggers are named `redrive.<room>` and none is configured here. A retry is INFO; an outage is one WARNING, with a count
-when it ends; a death is ERROR, once; a change of a circuit is WARNING.
+Loggers are named `redrive.<room>` and none is configured here. A retry is INFO; a change of a circuit is WARNING: an
+outage is one line when it begins and one when it ends. A redrive says its count, as INFO; a death is ERROR, once.
 """
 
 from __future__ import annotations

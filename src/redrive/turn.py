@@ -17,6 +17,7 @@ once finds the key free.)
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -36,7 +37,7 @@ from redrive.errors import (
     VersionConflict,
 )
 from redrive.fingerprint import fingerprint, innermost, one_line, place_of, text_of, type_name
-from redrive.message import Delivery, Failure, Message, Notes
+from redrive.message import MAX_RECORD, Delivery, Failure, Message, Notes
 from redrive.once import Claim, Claims, Done, InProgress, payload_hash
 from redrive.raised import outcome_of, traceback_of
 from redrive.runtime import Runtime
@@ -57,6 +58,7 @@ class _Run:
     outcome: Outcome
     error: BaseException | None = None
     payload: Any = None
+    result: Any = None
 
 
 class Turns:
@@ -131,13 +133,13 @@ class Turns:
                 return _Run(refused)
         context = self._context(held, key)
         self._runtime.counters.runs += 1
-        raised = await self._caller.call(held, consumer.handler, context, payload)
+        given, raised = await self._caller.call(held, consumer.handler, context, payload)
         outcome = (
             Outcome(happening=Happening.HANDLED)
             if raised is None
             else outcome_of(raised, self._consumer, self._runtime.redacted)
         )
-        return _Run(outcome, raised, payload)
+        return _Run(outcome, raised, payload, given)
 
     async def _claim(self, held: Held, key: str, canonical: bytes) -> Outcome | None:
         """Take the claim of an idempotency key; what to do instead of running, or None: run."""
@@ -167,7 +169,7 @@ class Turns:
         match verdict:
             case Ack():
                 if held.claim is not None:
-                    await self._finish(held.claim)
+                    await self._finish(held.claim, _kept(run.result))
                 return Acknowledge(delivery=held.delivery)
             case Retry(counted=False):
                 await self._release(held, hold=False)
@@ -215,11 +217,11 @@ class Turns:
         _log.error("message %s of %s is dead: %s", message.id, queue, why, extra=_ids(held.delivery))
         self._runtime.observers.dead(message, reason, self._runtime.clock.now_ms())
 
-    async def _finish(self, claim: Claim) -> None:
+    async def _finish(self, claim: Claim, result: Any) -> None:  # noqa: ANN401 - any JSON
         """The work is done; a store that is away for a moment must not let it be done twice."""
         for left in reversed(range(_FINISH_TRIES)):
             try:
-                await self._claims.finish(claim)
+                await self._claims.finish(claim, result)
             except (StoreError, BrokerError):
                 if not left:
                     raise
@@ -245,7 +247,7 @@ class Turns:
         if isinstance(taken, InProgress):
             return _Run(Outcome(happening=Happening.LATER, after=min(taken.left, _LONGEST_LOOK_AGAIN))), notes
         try:
-            error = await self._caller.call(held, function, self._outage(held, run.outcome), run.payload)
+            _, error = await self._caller.call(held, function, self._outage(held, run.outcome), run.payload)
         except asyncio.CancelledError:  # the worker stops: whoever gets the message next need not wait for this claim
             await self._claims.release(taken, hold=False)
             raise
@@ -326,8 +328,17 @@ class Turns:
             "deadline": self._runtime.clock.monotonic() + self._consumer.timeout,
             "needs": frozenset(self._consumer.needs),
             "dead_on": self._consumer.dead_on,
+            "fence": None if held.claim is None else held.claim.fence,
             "clock": self._runtime.clock,
         }
+
+
+def _kept(result: object) -> object:
+    """What a handler gave, as its claim keeps it: JSON of at most 32 KB, or nothing."""
+    try:
+        return result if result is None or len(json.dumps(result)) <= MAX_RECORD else None
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def _ids(delivery: Delivery) -> dict[str, str]:

@@ -79,6 +79,7 @@ class Worker:
         self._intake_leader = Leadership(
             runtime.store, runtime.clock, task=f"intake/{runtime.app}", holder=runtime.worker
         )
+        self._said: tuple[str, float] = ("", float("-inf"))
         self._stop = asyncio.Event()
         self.stuck = False
         """Whether a thread outlived its handler's timeout; the process has to be replaced, without waiting for it."""
@@ -88,10 +89,10 @@ class Worker:
         for pump in self._pumps:
             pump.start()
         loops = [
-            self._repeated(self._beat),
-            *(self._repeated(healer.step) for healer in self._healers),
-            self._repeated(self._timekeeper.step),
-            self._repeated(self._take_in),
+            self._repeated("the heartbeat", self._beat),
+            *(self._repeated(f"the healer of {one.name}", one.step) for one in self._healers),
+            self._repeated("the timekeeper", self._timekeeper.step),
+            self._repeated("the intake", self._take_in),
         ]
         tasks = [asyncio.create_task(loop) for loop in loops]
         watchers = [asyncio.create_task(self._replace_when_stuck(pump)) for pump in self._pumps]
@@ -107,7 +108,7 @@ class Worker:
         """Ask `run` to finish. Safe to call twice."""
         self._stop.set()
 
-    async def _repeated(self, step: Callable[[], Awaitable[float]]) -> None:
+    async def _repeated(self, name: str, step: Callable[[], Awaitable[float]]) -> None:
         """Call a step for ever, as often as it asks; whatever it raises is logged, counted and survived."""
         failures = 0
         while True:
@@ -118,12 +119,12 @@ class Worker:
                 failures += 1
                 self._runtime.counters.loop_errors += 1
                 if failures == 1:
-                    _log.warning("%s is waiting: %s", getattr(step, "__qualname__", step), error)
+                    _log.warning("%s is waiting: %s", name, error)
                 pause = min(_MAX_LOOP_PAUSE, 0.2 * 2**failures)
             except Exception:  # noqa: BLE001 - an outermost loop: logged, counted, survived
                 failures += 1
                 self._runtime.counters.loop_errors += 1
-                _log.exception("%s raised", getattr(step, "__qualname__", step))
+                _log.exception("%s raised", name)
                 pause = min(_MAX_LOOP_PAUSE, 0.2 * 2**failures)
             await asyncio.sleep(pause)
 
@@ -146,8 +147,6 @@ class Worker:
                 await resign()
         with contextlib.suppress(BrokerError, StoreError):
             await self._say(gone=True)
-
-    _said: tuple[str, float] = ("", float("-inf"))
 
     async def _beat(self) -> float:
         """Say that this worker is alive and what it counted; hear of the others."""

@@ -85,6 +85,7 @@ async def test_an_order_is_queued_and_known_at_once(door: httpx.AsyncClient) -> 
         ('{"customer": "' + "x" * 61 + '", "drink": "mocha", "size": "large"}', 422, "customer"),
         ('{"customer": "\\ud800", "drink": "mocha", "size": "large"}', 400, None),
         (b'{"customer": "\xff", "drink": "mocha", "size": "large"}', 400, None),
+        ('{"customer": "Ada", "customer": "Bob", "drink": "mocha", "size": "large"}', 400, None),
         ("null", 422, None),
         ("[]", 422, None),
         ("{", 400, None),

@@ -8,7 +8,7 @@ from typing import Any
 
 from redrive.catalogue import Letter
 from redrive.cli.edit import pretty
-from redrive.cli.output import Column, Document, Output, Row, column, identity, number
+from redrive.cli.output import Column, Document, Output, Row, brief, column, identity, number
 from redrive.cli.printable import age, instant, shortened
 from redrive.cli.queue import body_document
 from redrive.message import Failure
@@ -19,7 +19,7 @@ COLUMNS: tuple[Column, ...] = (
     column("STATE", {"dead": "red", "redriven": "green"}),
     column("DIED"),
     number("FAILURES"),
-    column("REASON"),
+    brief("REASON"),
 )
 """Those of `dead ls`."""
 _SHOWN_OF_REASON = 80

@@ -35,6 +35,8 @@ class Column:
     """Numbers stand to the right."""
     whole: bool = False
     """Never folded, so that it can be copied."""
+    brief: bool = False
+    """Takes the room that the others leave, and ends in … where that is too little: a row stays one line."""
     styles: Mapping[str, str] = field(default_factory=dict)
     """Colours of certain values, on a terminal."""
 
@@ -47,6 +49,11 @@ def column(title: str, styles: Mapping[str, str] | None = None) -> Column:
 def identity(title: str) -> Column:
     """A column of what is copied into the next command."""
     return Column(title=title, whole=True)
+
+
+def brief(title: str) -> Column:
+    """A column of sentences, of which a list shows what fits."""
+    return Column(title=title, brief=True)
 
 
 def number(title: str) -> Column:
@@ -122,7 +129,11 @@ class Output:
         table = Table(box=SIMPLE_HEAD, show_edge=False, header_style="bold")
         for one in columns:
             side: Literal["left", "right"] = "right" if one.right else "left"
-            table.add_column(one.title, justify=side, overflow="fold", no_wrap=one.whole)
+            if one.brief:
+                table.add_column(one.title, justify=side, overflow="ellipsis", no_wrap=True, ratio=1)
+            else:
+                one_line = one.whole or any(other.brief for other in columns)
+                table.add_column(one.title, justify=side, overflow="fold", no_wrap=one_line)
         for cells in lines:
             styled = zip(columns, cells, strict=True)
             table.add_row(*(Text(cell, style=one.styles.get(cell, "")) for one, cell in styled))

@@ -12,7 +12,7 @@ from redrive.app import App
 from redrive.broker import Broker
 from redrive.catalogue import Catalogue
 from redrive.clock import Clock
-from redrive.errors import BodyTooLarge, OperationRefused, PayloadError
+from redrive.errors import BodyTooLarge, PayloadError
 from redrive.manifest import manifests
 from redrive.message import MAX_BODY
 from redrive.operations.views import WorkerView
@@ -96,14 +96,8 @@ def is_consumed(name: str) -> bool:
 
 
 def _check_schema(queue: str, document: object, schema: dict[str, Any]) -> None:
-    try:
-        import jsonschema_rs  # noqa: PLC0415 - an extra
-    except ImportError:
-        raise OperationRefused(
-            f"a body for queue {queue!r}",
-            "cannot be checked without the application's code",
-            "name it with --app, or pip install 'redrive[schema]'",
-        ) from None
+    import jsonschema_rs  # noqa: PLC0415 - only who checks a body needs it
+
     problems = [
         f"{'.'.join(map(str, error.instance_path)) or 'the whole'}: {_expected(schema, error)}"
         for error in jsonschema_rs.validator_for(schema).iter_errors(document)

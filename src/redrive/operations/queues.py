@@ -10,7 +10,8 @@ from redrive.broker import Outgoing, Page
 from redrive.consumer import dead_queue
 from redrive.errors import OperationRefused
 from redrive.message import Message, message_id
-from redrive.operations.ground import PARKED, Ground
+from redrive.once import Claims
+from redrive.operations.ground import PARKED, Ground, is_consumed
 from redrive.operations.views import QueueView
 from redrive.queue import checked_attributes
 from redrive.store import ABSENT, CONTROLS
@@ -76,11 +77,15 @@ class QueueOperations(Ground):
             raise OperationRefused(
                 f"queue {queue!r}", "holds dead letters", "use `dead discard --all`, which writes down who did it"
             )
+        if PARKED in queue:
+            await self._forget_keys(queue)
         return await self._broker.purge(queue)
 
     async def pause(self, queue: str) -> None:
         """Let consumers take nothing more from a queue; within a second, on all workers."""
         await self._broker.depth(queue)
+        if not is_consumed(queue):
+            raise OperationRefused(f"queue {queue!r}", "has no consumer", "pause the queue that it stands behind")
         await self._put_control(f"paused/{queue}", {"who": self._who, "at_ms": self._clock.now_ms()})
 
     async def resume(self, queue: str) -> None:
@@ -89,6 +94,18 @@ class QueueOperations(Ground):
         entry = await self._store.get(CONTROLS, f"paused/{queue}")
         if entry is not None:
             await self._store.delete(CONTROLS, entry.key, if_version=entry.version)
+
+    async def _forget_keys(self, queue: str) -> None:
+        """What is deleted needs no key kept for it; what comes meanwhile keeps its own, which is safe."""
+        claims = Claims(self._store, self._clock)
+        cursor = None
+        while True:
+            page = await self._broker.browse(queue, cursor=cursor, limit=100)
+            for message in page.messages:
+                if message.notes.key is not None:
+                    await claims.forget(message.notes.key, message.id)
+            if (cursor := page.cursor) is None:
+                return
 
     async def _queue_view(self, name: str, names: list[str]) -> QueueView:
         depth = await self._broker.depth(name)

@@ -37,6 +37,7 @@ MOST_RECEIVES = 1_000
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _LARGEST_SEQ = 2**63 - 1
+_BODY_LIMIT = f"at most {MAX_BODY} bytes; keep the content elsewhere and send its key"
 _SQL = named("engine.sql")
 _ROWS_AT_ONCE = (128, 32, 8, 1)
 """How many messages one statement inserts. Each statement lets go of the interpreter's lock and has to get it back from
@@ -264,7 +265,11 @@ def _refused(one: Outgoing) -> LimitExceeded | None:
     if not 0 <= one.delay <= LONGEST_DELAY:
         return LimitExceeded("delay", one.delay, "from 0 to 900 seconds")
     if len(one.message.body) > MAX_BODY:
-        return LimitExceeded("size of the body", len(one.message.body), f"at most {MAX_BODY} bytes")
+        return LimitExceeded(
+            "size of the body",
+            len(one.message.body),
+            f"at most {MAX_BODY} bytes; keep the content elsewhere and send its key",
+        )
     if one.message.group is not None and not _is_text(one.message.group):
         return LimitExceeded("group", one.message.group, "text without half of a surrogate pair")
     return None
