@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from redrive.cli.printable import printable, width
+from redrive.cli.printable import printable, shortened, width
 from redrive.clock import SystemClock
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 Document = dict[str, Any]
+_SHORTEST_BRIEF = 6
+
 Row = tuple[Document, Sequence[object]]
 """One thing twice: as JSON, and as the cells of its line in a table."""
 
@@ -126,14 +128,11 @@ class Output:
         from rich.table import Table  # noqa: PLC0415 - likewise
         from rich.text import Text  # noqa: PLC0415 - likewise
 
+        lines = _fitted(columns, lines, self._console.width)
         table = Table(box=SIMPLE_HEAD, show_edge=False, header_style="bold")
         for one in columns:
             side: Literal["left", "right"] = "right" if one.right else "left"
-            if one.brief:
-                table.add_column(one.title, justify=side, overflow="ellipsis", no_wrap=True, ratio=1)
-            else:
-                one_line = one.whole or any(other.brief for other in columns)
-                table.add_column(one.title, justify=side, overflow="fold", no_wrap=one_line)
+            table.add_column(one.title, justify=side, overflow="fold", no_wrap=one.whole)
         for cells in lines:
             styled = zip(columns, cells, strict=True)
             table.add_row(*(Text(cell, style=one.styles.get(cell, "")) for one, cell in styled))
@@ -154,6 +153,20 @@ class Output:
         from rich.text import Text  # noqa: PLC0415 - likewise
 
         self._console.print(Text(line, style=style), soft_wrap=True)
+
+
+def _fitted(columns: Sequence[Column], lines: list[list[str]], room: int) -> list[list[str]]:
+    """The lines with their brief cells cut to what the other columns leave of a terminal's width."""
+    taken = sum(
+        max(width(line[at]) for line in [[one.title for one in columns], *lines]) + 3
+        for at, one in enumerate(columns)
+        if not one.brief
+    )
+    longest = max(_SHORTEST_BRIEF, room - taken - 2)
+    return [
+        [shortened(cell, longest) if one.brief else cell for one, cell in zip(columns, cells, strict=True)]
+        for cells in lines
+    ]
 
 
 def _print_aligned(columns: Sequence[Column], lines: list[list[str]]) -> None:
