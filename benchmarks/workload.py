@@ -57,7 +57,7 @@ def order(number: int, sent_ns: int = 0) -> Order:
 def measured_by(measures: Mapping[str, Measure]) -> None:
     """Run the measure that the command line names: `MEASURE FOLDER COUNT`."""
     name, folder, count = sys.argv[1:]
-    print(json.dumps(dict(measures[name](Path(folder).resolve(), int(count)))))
+    print(json.dumps(dict(measures[name](Path(folder).resolve(), int(count)))), flush=True)
 
 
 def rate(count: int, began: float) -> dict[str, float]:

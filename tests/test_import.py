@@ -27,7 +27,7 @@ BUDGET = 0.150
 
 def run(code: str, **environment: str) -> str:
     process = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-B", "-c", code],  # or a first run would write its byte code
         capture_output=True,
         text=True,
         check=True,
