@@ -6,16 +6,19 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from redrive.backoff import seconds
 from redrive.consumer import Consumer
 from redrive.dependency import Dependency
 from redrive.errors import VersionConflict
 from redrive.store import ABSENT, MANIFESTS, Store
 
+_VERSION = 1
+
 
 def manifest(app: str, consumers: Sequence[Consumer[Any]], dependencies: Sequence[Dependency[Any]]) -> dict[str, Any]:
     """Queues with their schemas, needs and policies, and dependencies with theirs, as JSON."""
     return {
-        "v": 1,
+        "v": _VERSION,
         "app": app,
         "queues": {
             consumer.queue: {
@@ -26,6 +29,13 @@ def manifest(app: str, consumers: Sequence[Consumer[Any]], dependencies: Sequenc
                 "max_bounces": consumer.policy.max_bounces,
                 "max_crashes": consumer.policy.max_crashes,
                 "max_age": consumer.policy.max_age,
+                "backoff": {
+                    "first": seconds(consumer.policy.backoff.first),
+                    "factor": consumer.policy.backoff.factor,
+                    "maximum": seconds(consumer.policy.backoff.maximum),
+                },
+                "dead_on": [kind.__qualname__ for kind in consumer.dead_on],
+                "degraded": sorted(consumer.degraded_handlers),
                 "timeout": consumer.timeout,
                 "lease": consumer.lease,
                 "concurrency": consumer.concurrency,
@@ -59,5 +69,6 @@ async def leave_manifest(store: Store, document: dict[str, Any]) -> None:
 
 
 async def manifests(store: Store) -> list[dict[str, Any]]:
-    """The manifests of all applications on this store."""
-    return [json.loads(entry.value) for entry in await store.scan(MANIFESTS, limit=1000)]
+    """The manifests of all applications on this store; what a later version of redrive wrote is left out."""
+    documents = [json.loads(entry.value) for entry in await store.scan(MANIFESTS, limit=1000)]
+    return [document for document in documents if document["v"] <= _VERSION]

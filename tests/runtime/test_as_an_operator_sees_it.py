@@ -14,6 +14,7 @@ from redrive.circuits import SharedCircuit
 from redrive.errors import OperationRefused
 from redrive.harness import Harness, outage
 from redrive.loading import log_to_stderr
+from redrive.manifest import leave_manifest, manifest, manifests
 from redrive.operations import Operations
 from redrive.store import CLAIMS
 
@@ -122,3 +123,16 @@ async def test_a_log_line_made_inside_a_handler_ends_with_its_message(monkeypatc
     inside, outside = (line for line in stream.getvalue().splitlines() if "side" in line)
     assert inside.endswith(f"inside [orders {sent}]")
     assert outside.endswith("outside")
+
+
+async def test_the_manifest_tells_the_whole_policy_and_leaves_out_what_is_newer() -> None:
+    """Backoff, `dead_on` and degraded handlers stand in it; a later version's manifest is not read."""
+    app, _, _, _ = shop()
+    async with app.test() as t:
+        document = manifest("shop", app.consumers, list(app.dependencies.values()))
+        await leave_manifest(t.runtime.store, document)
+        await leave_manifest(t.runtime.store, {"v": 99, "app": "later"})
+        assert await manifests(t.runtime.store) == [document]
+        queue = document["queues"]["orders"]
+        assert queue["backoff"] == {"first": 1.0, "factor": 2.0, "maximum": 300.0}
+        assert (queue["dead_on"], queue["degraded"]) == ([], [])
