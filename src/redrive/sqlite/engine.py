@@ -268,7 +268,7 @@ def _refused(one: Outgoing) -> LimitExceeded | None:
         return LimitExceeded(
             "size of the body",
             len(one.message.body),
-            f"at most {MAX_BODY} bytes; keep the content elsewhere and send its key",
+            _BODY_LIMIT,
         )
     if one.message.group is not None and not _is_text(one.message.group):
         return LimitExceeded("group", one.message.group, "text without half of a surrogate pair")
