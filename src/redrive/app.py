@@ -118,18 +118,45 @@ class App(Generic[R]):
     # What is declared
 
     @overload
-    def queue(self, name: str, type_: type[T], *, decode: Unwrap | None = None) -> Queue[T]: ...
+    def queue(
+        self,
+        name: str,
+        type_: type[T],
+        *,
+        decode: Unwrap | None = None,
+        fifo: bool = False,
+        content_deduplication: bool = False,
+    ) -> Queue[T]: ...
 
     @overload
-    def queue(self, name: str, type_: Any, *, decode: Unwrap | None = None) -> Queue[Any]: ...  # noqa: ANN401
+    def queue(
+        self,
+        name: str,
+        type_: Any,  # noqa: ANN401
+        *,
+        decode: Unwrap | None = None,
+        fifo: bool = False,
+        content_deduplication: bool = False,
+    ) -> Queue[Any]: ...
 
-    def queue(self, name: str, type_: Any, *, decode: Unwrap | None = None) -> Queue[Any]:
+    def queue(
+        self,
+        name: str,
+        type_: Any,
+        *,
+        decode: Unwrap | None = None,
+        fifo: bool = False,
+        content_deduplication: bool = False,
+    ) -> Queue[Any]:
         """Declare a typed queue.
 
         Args:
             name: `[A-Za-z0-9_-]`, at most 60 characters, not ending in `-dead` nor holding `-parked-`.
             type_: whatever pydantic's TypeAdapter takes.
             decode: takes the body out of a foreign envelope; raises ValueError where it does not fit.
+            fifo: the messages of each group are handled in the order in which they were sent, one at a time, and what
+                is sent twice within five minutes is sent once.
+            content_deduplication: on a FIFO queue, the same body within five minutes is the same message.
 
         Raises:
             DeclarationError: If the name is taken or cannot be one.
@@ -138,7 +165,16 @@ class App(Generic[R]):
             raise DeclarationError(f"queue {name!r}", "has a reserved name", "leave out -dead and -parked-")
         if name in self.queues:
             raise DeclarationError(f"queue {name!r}", "is declared twice", "keep one and import it")
-        queue: Queue[Any] = Queue(self, _checked_name("queue", name), type_, decode)
+        if content_deduplication and not fifo:
+            raise DeclarationError(f"queue {name!r}", "is a standard queue: it deduplicates nothing", "add fifo=True")
+        queue: Queue[Any] = Queue(
+            self,
+            _checked_name("queue", name),
+            type_,
+            decode,
+            fifo=fifo,
+            content_deduplication=content_deduplication,
+        )
         self.queues[name] = queue
         return queue
 
@@ -303,11 +339,20 @@ class App(Generic[R]):
         specs: list[QueueSpec] = []
         for queue in self.queues.values():
             consumer = queue.bound_consumer
-            specs.append(QueueSpec(name=dead_queue(queue.name)))
-            specs += [QueueSpec(name=parked_queue(queue.name, need)) for need in (consumer.needs if consumer else ())]
+            waiting = [dead_queue(queue.name)]
+            waiting += [parked_queue(queue.name, need) for need in (consumer.needs if consumer else ())]
+            specs += [QueueSpec(name=name, fifo=queue.fifo) for name in waiting]
             backstop = consumer.policy.backstop if consumer else None
             dead = dead_queue(queue.name) if backstop else None
-            specs.append(QueueSpec(name=queue.name, dead_letter_queue=dead, max_receives=backstop))
+            specs.append(
+                QueueSpec(
+                    name=queue.name,
+                    fifo=queue.fifo,
+                    content_deduplication=queue.content_deduplication,
+                    dead_letter_queue=dead,
+                    max_receives=backstop,
+                )
+            )
         return specs
 
     async def work(

@@ -12,10 +12,29 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from redrive.errors import BrokerError
-from redrive.message import Delivery, Message, Notes
+from redrive.message import MAX_BODY, Delivery, Message, Notes
 
 Results = list[BrokerError | None]
 """One entry for each message, in the order asked: None where it was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a FIFO queue made of a message that was sent to it."""
+
+    id: str
+    """The message's id; of a duplicate, that of the message which was sent first."""
+    sequence: int
+    """Where it stands: larger than that of everything sent to the queue before. Not consecutive.
+
+    Source: Amazon SQS, SendMessage response, `SequenceNumber`.
+    """
+    duplicate: bool = False
+    """Whether the same deduplication id was sent within five minutes before: nothing was sent this time."""
+
+
+Sends = list[BrokerError | Sent | None]
+"""One entry for each message sent: the error where it was not, a Sent on a FIFO queue, None on a standard one."""
 
 LONGEST_LEASE = 43_200.0
 """Seconds. Source: Amazon SQS quotas, "Message visibility timeout": 12 hours."""
@@ -34,7 +53,7 @@ class Capabilities:
     browses: bool
     """Messages can be looked at without receiving them."""
     ordered: bool
-    """Groups are kept in order."""
+    """It has FIFO queues."""
     settles: Literal["message", "offset"]
     """Whether each message is settled for itself, or all up to one."""
     max_delay: float
@@ -52,10 +71,28 @@ class QueueSpec:
 
     Source: Amazon SQS quotas, "Queue name".
     """
+    fifo: bool = False
+    """Whether each group is kept in order, one receive of a group in flight at a time, and duplicates are sent once.
+
+    Decided when the queue is made. Every message of such a queue has a group.
+    """
+    content_deduplication: bool = False
+    """On a FIFO queue: a message without a deduplication id takes the SHA-256 of its body."""
+    delay: float = 0.0
+    """Seconds until what is sent without a delay of its own may be received; 0 to 900."""
+    retention: float | None = None
+    """Seconds after which a message that nobody handled is deleted; 60 to 1,209,600 (14 days). None: never."""
     dead_letter_queue: str | None = None
-    """Where the broker itself moves what was received `max_receives` times without being settled."""
+    """Where the broker itself moves what was received `max_receives` times without being settled; of the same kind."""
     max_receives: int | None = None
     """1 to 1,000. Source: Amazon SQS, RedrivePolicy `maxReceiveCount`."""
+    allowed_sources: tuple[str, ...] | None = None
+    """Which queues may have this one as their dead-letter queue, at most 10; None: every one.
+
+    Source: Amazon SQS, RedriveAllowPolicy: `allowAll` is None, `denyAll` is empty, `byQueue` names them.
+    """
+    largest_message: int = MAX_BODY
+    """Bytes of body and attributes together; 1,024 to 1,048,576. Source: Amazon SQS, `MaximumMessageSize`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +103,7 @@ class Outgoing:
     delay: float = 0.0
     """Seconds until it may be received; 0 to `Capabilities.max_delay`."""
     deduplication_id: str | None = None
-    """On an ordered queue, the same id within five minutes is sent once."""
+    """On a FIFO queue, the same id within five minutes is sent once; elsewhere it means nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +121,13 @@ class Return:
     delay: float = 0.0
     notes: Notes | None = None
     """None: as they are."""
+    uncounted: bool = False
+    """As if this receive had not been, where the broker can take back a count; elsewhere it means nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forward:
-    """Move to another queue, with the body and notes of `message`; at least once where forwards are not atomic."""
+    """Move to another queue, as `message`, behind all that is there; at least once where forwards are not atomic."""
 
     delivery: Delivery
     queue: str
@@ -143,8 +182,8 @@ class Broker(Protocol):
         """Make the queues exist as described; repeating it changes nothing."""
         ...
 
-    async def send(self, queue: str, messages: Sequence[Outgoing]) -> Results:
-        """Put messages into a queue; what was answered None is durable.
+    async def send(self, queue: str, messages: Sequence[Outgoing]) -> Sends:
+        """Put messages into a queue; what was not answered with an error is durable.
 
         Raises:
             QueueNotFound: If the queue does not exist.

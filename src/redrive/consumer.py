@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from redrive.backoff import Backoff, seconds
 from redrive.broker import LONGEST_LEASE
@@ -15,6 +15,9 @@ from redrive.dependency import Dependency
 from redrive.errors import DeclarationError
 from redrive.payload import Payload
 from redrive.verdict import Policy
+
+WhenOpen = Literal["park", "pause"]
+"""What a consumer does while the circuit of a dependency in `needs` is open."""
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Callable[..., Any])
@@ -32,6 +35,7 @@ class ConsumerSettings:
     timeout: float | timedelta = 300.0
     lease: float | timedelta = 30.0
     concurrency: int = 10
+    when_open: WhenOpen | None = None
 
     def policy(self) -> Policy:
         """The part that verdicts need."""
@@ -80,9 +84,14 @@ class Consumer(Generic[T]):
         once_by: Callable[[T], object] | None,
         dead_on: Sequence[type[BaseException]],
         settings: ConsumerSettings,
+        fifo: bool = False,
     ) -> None:
         _check(queue, settings)
         self.queue = queue
+        self.fifo = fifo
+        """Whether the queue keeps each group in order."""
+        self.pauses = (settings.when_open or ("pause" if fifo else "park")) == "pause"
+        """Whether messages wait in their queue while a circuit is open, in order, rather than in a parked one."""
         self.payload = payload
         self.handler = Function(handler, "handler")
         self.needs = {dependency.name: dependency for dependency in needs}
@@ -161,6 +170,7 @@ def _check(queue: str, settings: ConsumerSettings) -> None:
         ("timeout", seconds(settings.timeout) > 0, "over 0 seconds"),
         ("lease", 1 <= lease <= LONGEST_LEASE, "from 1 to 43200 seconds"),
         ("concurrency", settings.concurrency >= 1, "1 or more"),
+        ("when_open", settings.when_open in {None, "park", "pause"}, "'park' or 'pause'"),
     ):
         if not good:
             value = getattr(settings, name)

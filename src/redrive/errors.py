@@ -14,6 +14,7 @@
     │   ├── QueueNotFound            no such queue
     │   ├── StaleReceipt             the lease ended or the message was settled already: nothing happened
     │   ├── LimitExceeded            a value is outside what the broker takes
+    │   ├── QueueConflict            a queue cannot be what it is declared as
     │   └── DatabaseUnusable         the embedded broker's file cannot be used as it is
     │       └── DatabaseTooNew       a later version of redrive wrote it
     ├── StoreError
@@ -183,6 +184,17 @@ class LimitExceeded(BrokerError):
 
     def __str__(self) -> str:
         return f"{self.what} is {self.value!r}; it must be {self.limit}"
+
+
+class QueueConflict(BrokerError):
+    """A queue exists and cannot become what it is declared as, or two queues do not fit together."""
+
+    def __init__(self, queue: str, problem: str, remedy: str) -> None:
+        super().__init__(queue, problem, remedy)
+        self.queue, self.problem, self.remedy = queue, problem, remedy
+
+    def __str__(self) -> str:
+        return f"queue {self.queue!r} {self.problem}; {self.remedy}"
 
 
 class DatabaseUnusable(BrokerError):

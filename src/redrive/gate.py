@@ -137,6 +137,17 @@ class Gate:
         explained = permit.state is State.HALF_OPEN and not self._has_canary
         return Unavailable(self.name, reason, circuit_open=self._refusal() is not None, counted=not explained)
 
+    async def state(self) -> State:
+        """The circuit as this worker has to take it now: closed, half-open, or open for whatever reason.
+
+        Raises:
+            StoreError: If the store is away and nothing is known.
+        """
+        self._follow(await self.shared.read())
+        if self._refusal() is not None:
+            return State.OPEN
+        return State.HALF_OPEN if self.shared.view.state is State.HALF_OPEN else State.CLOSED
+
     @property
     def open_here(self) -> bool:
         """Whether a call would be refused now."""

@@ -15,7 +15,7 @@ from random import Random
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from redrive.broker import Broker
+from redrive.broker import Broker, Sent
 from redrive.brokers.sqlite import SqliteBroker
 from redrive.calling import Held
 from redrive.catalogue import Intake
@@ -222,7 +222,11 @@ class _Recording(SqliteBroker):
 
     async def send(self, queue: str, messages: Any) -> Any:  # noqa: ANN401 - as in SqliteBroker
         results = await super().send(queue, messages)
-        sent = [one.message for one, error in zip(messages, results, strict=True) if error is None]
+        sent = [
+            one.message
+            for one, result in zip(messages, results, strict=True)
+            if result is None or (isinstance(result, Sent) and not result.duplicate)
+        ]
         self._sent.setdefault(queue, []).extend(sent)
         return results
 

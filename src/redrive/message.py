@@ -202,8 +202,12 @@ class Message:
     """When it was first sent."""
     attributes: Mapping[str, str] = field(default_factory=dict)
     """The producer's own attributes."""
+    attribute_types: Mapping[str, str] | None = None
+    """The types of those that are not plain strings, as Amazon SQS names them: `Number`, `Binary` (its value is base64
+    here), and any of the three with a label, `String.json`. None: all are plain strings."""
     group: str | None = None
-    """Messages of one group stay in order on an ordered queue."""
+    """On a FIFO queue, the messages of one group stay in order. On a standard queue it is a tenant: the messages of one
+    do not make those of another wait."""
     notes: Notes = NOTHING
 
 
@@ -217,6 +221,8 @@ class Delivery:
     """Proof of this delivery; dies with the next one."""
     receive_count: int
     """How often the broker handed it out from this queue, this time included; 1 or more."""
+    sequence: int | None = None
+    """Its place in a FIFO queue; None on a standard one."""
 
 
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}

@@ -5,6 +5,7 @@ Invariants:
     2. Everything in hand has its lease extended until its turn ends; what cannot be extended any more is not started.
     3. An exception in a loop of the pump is logged with ids, counted, and survived; the message comes back.
     4. When it stops, what has not started is handed back at once.
+    5. Of one group of a FIFO queue one message is handled at a time, and none after one that comes back.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from redrive.board import Board
-from redrive.broker import Return, Settlement
+from redrive.broker import Acknowledge, Forward, Return, Settlement
 from redrive.calling import Held
+from redrive.circuit import State
 from redrive.consumer import Consumer
 from redrive.errors import BrokerError, ClaimLost, StaleReceipt, StoreError
 from redrive.message import Delivery
 from redrive.once import Claims
+from redrive.order import Order
 from redrive.runtime import Runtime
 from redrive.store import CONTROLS, SUSPECTS
 from redrive.turn import Turns
@@ -32,6 +35,7 @@ _MOST_IN_HAND = 500
 _AHEAD = 0.25
 _LONGEST_BACKOFF = 5.0
 _SETTLE_AGAIN = 0.1
+_LOOK_AGAIN = 0.1
 
 Isolate = Callable[[Delivery], Awaitable[Settlement | None]]
 """Runs one suspect's turn in a process of its own."""
@@ -54,6 +58,7 @@ class Pump:
         self._claims = Claims(runtime.store, runtime.clock)
         self._waiting: asyncio.Queue[Held] = asyncio.Queue()
         self._in_hand: dict[str, Held] = {}
+        self._order = Order(fifo=consumer.fifo)
         self._settlements: list[Settlement] = []
         self._at_the_end: list[Settlement] = []
         self._room = asyncio.Event()
@@ -78,6 +83,8 @@ class Pump:
         self._room.set()
         receiving, settling, extending, *lanes = self._tasks
         receiving.cancel()
+        for behind in self._order.clear():
+            self._put_back(behind)
         while not self._waiting.empty():
             self._put_back(self._waiting.get_nowait())
         running = self._runtime.clock.monotonic() + grace
@@ -123,6 +130,9 @@ class Pump:
                 if await self._paused():
                     await self._pause(1.0)
                     continue
+                if self._consumer.pauses and (room := await self._let_through(room)) <= 0:
+                    await self._pause(_LOOK_AGAIN)
+                    continue
                 await self._receive(room)
                 failures = 0
             except (BrokerError, StoreError) as error:
@@ -153,7 +163,16 @@ class Pump:
         for delivery in deliveries:
             held = Held(delivery)
             self._in_hand[delivery.receipt] = held
-            self._waiting.put_nowait(held)
+            if self._order.enter(held):
+                self._waiting.put_nowait(held)
+
+    async def _let_through(self, room: int) -> int:
+        """How many messages to receive while the circuits are as they are: none, one on trial, or as there is room."""
+        gates = [one.gate for one in self._consumer.needs.values() if one.gate is not None]
+        states = [await gate.state() for gate in gates]
+        if State.OPEN in states:
+            return 0
+        return 1 - len(self._in_hand) if State.HALF_OPEN in states else room
 
     def _hand_back(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
@@ -186,6 +205,7 @@ class Pump:
         while True:
             held = await self._waiting.get()
             if held.delivery.receipt not in self._in_hand:
+                self._next_in_line(held, gone=False)
                 continue  # its lease was lost while it waited
             began = held.began = self._runtime.clock.monotonic()
             settlement = await self._guarded(held)
@@ -200,6 +220,8 @@ class Pump:
                 self.stuck.set()
             else:
                 self._settle(settlement)
+            gone = isinstance(settlement, (Acknowledge, Forward)) and not held.stuck
+            self._next_in_line(held, gone=gone)
 
     async def _guarded(self, held: Held) -> Settlement | None:
         delivery = held.delivery
@@ -233,6 +255,15 @@ class Pump:
 
     def _put_back(self, held: Held) -> None:
         self._settle(Return(delivery=held.delivery))
+
+    def _next_in_line(self, held: Held, *, gone: bool) -> None:
+        """Invariant 5."""
+        start, back = self._order.leave(held, gone=gone)
+        if start is not None:
+            self._waiting.put_nowait(start)
+        for one in back:
+            if one.delivery.receipt in self._in_hand:
+                self._settle(Return(delivery=one.delivery, uncounted=True))
 
     def _settle(self, settlement: Settlement) -> None:
         self._in_hand.pop(settlement.delivery.receipt, None)
@@ -313,7 +344,9 @@ class Pump:
             return
         self._average = max(self._average, min(running))
         while len(self._in_hand) > self._most_in_hand() and not self._waiting.empty():
-            self._put_back(self._waiting.get_nowait())
+            held = self._waiting.get_nowait()
+            self._put_back(held)
+            self._next_in_line(held, gone=False)
 
     async def _pause(self, seconds: float) -> None:
         """Wait, unless the pump is stopping."""

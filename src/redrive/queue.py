@@ -8,9 +8,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from redrive.backoff import Backoff, seconds
 from redrive.broker import Outgoing
-from redrive.consumer import Consumer, ConsumerSettings
+from redrive.consumer import Consumer, ConsumerSettings, WhenOpen
 from redrive.dependency import Dependency
-from redrive.errors import DeclarationError
+from redrive.errors import BrokerError, DeclarationError, LimitExceeded
 from redrive.message import Message, message_id
 from redrive.payload import Payload, Unwrap
 from redrive.runtime import Runtime
@@ -35,8 +35,18 @@ class Sender(Protocol):
 class Queue(Generic[T]):
     """A queue of payloads of one type."""
 
-    def __init__(self, app: Sender, name: str, type_: Any, decode: Unwrap | None) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        app: Sender,
+        name: str,
+        type_: Any,  # noqa: ANN401 - whatever pydantic takes
+        decode: Unwrap | None,
+        *,
+        fifo: bool = False,
+        content_deduplication: bool = False,
+    ) -> None:
         self.name = name
+        self.fifo, self.content_deduplication = fifo, content_deduplication
         self.payload: Payload[T] = Payload(name, type_, decode)
         self.bound_consumer: Consumer[T] | None = None
         self._app = app
@@ -51,22 +61,28 @@ class Queue(Generic[T]):
         delay: float | timedelta = 0.0,
         group: str | None = None,
         attributes: Mapping[str, str] | None = None,
+        deduplication_id: str | None = None,
     ) -> str:
         """Put one payload into the queue; its message id. What returned is on disk.
 
         Args:
             payload: checked by reading back what is sent.
-            delay: seconds until it may be handled; beyond the broker's limit the timekeeper sends it.
-            group: messages of one group stay in order on an ordered queue.
+            delay: seconds until it may be handled; beyond the broker's limit the timekeeper sends it. Not on a FIFO
+                queue, where it would hold up the others.
+            group: on a FIFO queue, required: the messages of one group are handled in order. On a standard queue, a
+                tenant: those of one do not make those of another wait.
             attributes: your own, beside the body; at most 9.
+            deduplication_id: on a FIFO queue, what is sent under the same id within five minutes is sent once, and
+                answered with the first one's message id.
 
         Raises:
             PayloadError: If it does not fit the queue's type, or is over the limit.
+            LimitExceeded: If the group, the delay or the deduplication id cannot be.
             BrokerUnavailable: If nothing was sent.
             OutcomeUnknown: If it may have been sent.
             NotOpen: If the application is not open.
         """
-        (sent,) = await self.send_many([payload], delay=delay, group=group, attributes=attributes)
+        (sent,) = await self._send_all([payload], delay, group, attributes, deduplication_id)
         return sent
 
     async def send_many(
@@ -81,9 +97,21 @@ class Queue(Generic[T]):
 
         All are checked before the first is sent. Raises as `send` does; what a broken call had sent before stays sent.
         """
+        return await self._send_all(payloads, delay, group, attributes)
+
+    async def _send_all(
+        self,
+        payloads: Iterable[T],
+        delay: float | timedelta,
+        group: str | None,
+        attributes: Mapping[str, str] | None,
+        deduplication_id: str | None = None,
+    ) -> list[str]:
         runtime = self._app.runtime
         now_ms = runtime.clock.now_ms()
         later = seconds(delay)
+        if later and self.fifo:
+            raise LimitExceeded("delay", later, "0 on a FIFO queue, where it would hold up what is sent after it")
         checked = checked_attributes(attributes)
         messages = [
             Message(
@@ -98,9 +126,8 @@ class Queue(Generic[T]):
         if later > runtime.broker.capabilities.max_delay:
             for message in messages:
                 await set_timer(runtime.store, self.name, message, due_at_ms=now_ms + int(later * 1000))
-        else:
-            await self._send(messages, later)
-        return [message.id for message in messages]
+            return [message.id for message in messages]
+        return await self._send(messages, later, deduplication_id)
 
     def send_blocking(
         self,
@@ -109,12 +136,17 @@ class Queue(Generic[T]):
         delay: float | timedelta = 0.0,
         group: str | None = None,
         attributes: Mapping[str, str] | None = None,
+        deduplication_id: str | None = None,
     ) -> str:
         """`send` for code without an event loop: Django views, scripts. Blocks until it is on disk.
 
         The application is opened on a thread of its own at the first call, and stays open until the process ends.
         """
-        return self._app.blocking(lambda: self.send(payload, delay=delay, group=group, attributes=attributes))
+        return self._app.blocking(
+            lambda: self.send(
+                payload, delay=delay, group=group, attributes=attributes, deduplication_id=deduplication_id
+            )
+        )
 
     def consumer(
         self,
@@ -130,6 +162,7 @@ class Queue(Generic[T]):
         timeout: float | timedelta = 300.0,
         lease: float | timedelta = 30.0,
         concurrency: int = 10,
+        when_open: WhenOpen | None = None,
     ) -> Callable[[Callable[..., Any]], Consumer[T]]:
         """Make a function the one consumer of this queue: `handler(payload)` or `handler(ctx, payload)`.
 
@@ -144,7 +177,10 @@ class Queue(Generic[T]):
             backoff: between turns.
             timeout: seconds that a turn may take.
             lease: seconds that a message is ours without being extended; how long a crash holds it up.
-            concurrency: handlers at once in one worker; no more than any dependency in `needs` lets through.
+            concurrency: handlers at once in one worker; no more than any dependency in `needs` lets through. On a FIFO
+                queue each of them has another group.
+            when_open: while the circuit of a dependency in `needs` is open, messages are either moved to a queue of
+                their own ("park", for standard queues) or left where they are, in order ("pause", for FIFO queues).
 
         Raises:
             DeclarationError: If the queue has a consumer, or a setting is out of range.
@@ -158,27 +194,45 @@ class Queue(Generic[T]):
             timeout=timeout,
             lease=lease,
             concurrency=concurrency,
+            when_open=when_open,
         )
 
         def register(handler: Callable[..., Any]) -> Consumer[T]:
             if self.bound_consumer is not None:
                 raise DeclarationError(f"queue {self.name!r}", "has a consumer already", "use a queue for each")
             self.bound_consumer = Consumer(
-                self.name, self.payload, handler, needs=needs, once_by=once_by, dead_on=dead_on, settings=settings
+                self.name,
+                self.payload,
+                handler,
+                needs=needs,
+                once_by=once_by,
+                dead_on=dead_on,
+                settings=settings,
+                fifo=self.fifo,
             )
             return self.bound_consumer
 
         return register
 
-    async def _send(self, messages: list[Message], delay: float) -> None:
+    async def _send(self, messages: list[Message], delay: float, deduplication_id: str | None) -> list[str]:
         broker = self._app.runtime.broker
         size = broker.capabilities.max_batch
+        ids: list[str] = []
         for start in range(0, len(messages), size):
             part = messages[start : start + size]
-            outgoing = [Outgoing(message=one, delay=delay, deduplication_id=one.id) for one in part]
-            for error in await broker.send(self.name, outgoing):
-                if error is not None:
-                    raise error
+            outgoing = [
+                Outgoing(message=one, delay=delay, deduplication_id=deduplication_id or self._own_id(one))
+                for one in part
+            ]
+            for one, sent in zip(part, await broker.send(self.name, outgoing), strict=True):
+                if isinstance(sent, BrokerError):
+                    raise sent
+                ids.append(one.id if sent is None else sent.id)
+        return ids
+
+    def _own_id(self, message: Message) -> str | None:
+        """A deduplication id that makes no message a duplicate, unless its content may."""
+        return None if self.content_deduplication else message.id
 
 
 def checked_attributes(attributes: Mapping[str, str] | None) -> dict[str, str]:

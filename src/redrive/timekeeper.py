@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redrive.broker import Outgoing
-from redrive.errors import LimitExceeded, QueueNotFound, VersionConflict
+from redrive.errors import BrokerError, LimitExceeded, QueueNotFound, VersionConflict
 from redrive.leadership import Leadership
 from redrive.message import Message
 from redrive.runtime import Runtime
@@ -37,7 +37,9 @@ class Schedule:
     """Takes nothing, or the resources; a plain function runs in a thread."""
 
 
-async def set_timer(store: Store, queue: str, message: Message, *, due_at_ms: int) -> None:
+async def set_timer(
+    store: Store, queue: str, message: Message, *, due_at_ms: int, deduplication_id: str | None = None
+) -> None:
     """Keep a message until it is due; durable when it returns."""
     value = {
         "v": 1,
@@ -45,6 +47,7 @@ async def set_timer(store: Store, queue: str, message: Message, *, due_at_ms: in
         "id": message.id,
         "body": base64.b64encode(message.body).decode(),
         "attributes": dict(message.attributes),
+        "deduplication_id": deduplication_id,
         "group": message.group,
         "sent_at_ms": message.sent_at_ms,
     }
@@ -106,11 +109,11 @@ class Timekeeper:
             group=value["group"],
             sent_at_ms=value["sent_at_ms"],
         )
-        outgoing = Outgoing(message=message, deduplication_id=f"{message.id}/timer")
+        outgoing = Outgoing(message=message, deduplication_id=value.get("deduplication_id") or message.id)
         try:
-            (error,) = await self._runtime.broker.send(value["queue"], [outgoing])
-            if error is not None:
-                raise error
+            (sent,) = await self._runtime.broker.send(value["queue"], [outgoing])
+            if isinstance(sent, BrokerError):
+                raise sent
         except (QueueNotFound, LimitExceeded) as refused:
             _log.error("message %s, due now, is kept: %s", message.id, refused)
             due = now_ms + _POSTPONED_MS

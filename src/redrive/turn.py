@@ -96,11 +96,13 @@ class Turns:
 
         That limit is for what no worker lives to decide. A worker that does decide must not bring a message nearer to
         it: one that is told to come back, however often, never dies of that. (Its receive count begins again, and a
-        delay beyond the broker's longest ends early this once.)
+        delay beyond the broker's longest ends early this once.) On a FIFO queue it keeps its place, and the receive is
+        not counted.
         """
         capabilities = self._runtime.broker.capabilities
-        if capabilities.ordered or delivery.receive_count < self._consumer.policy.backstop - _BACKSTOP_MARGIN:
-            return Return(delivery=delivery, delay=delay, notes=notes)
+        near = delivery.receive_count >= self._consumer.policy.backstop - _BACKSTOP_MARGIN
+        if self._consumer.fifo or not near:  # sent anew it would lose its place
+            return Return(delivery=delivery, delay=delay, notes=notes, uncounted=near)
         anew = (notes or delivery.message.notes).forwarded()
         return replace(
             self._forward(delivery, delivery.queue, anew, "again"), delay=max(0.0, min(delay, capabilities.max_delay))
@@ -193,6 +195,10 @@ class Turns:
                     extra=_ids(delivery),
                 )
                 return self.back(delivery, verdict.delay, notes)
+            case Park() if self._consumer.pauses:
+                await self._release(held, hold=False)
+                changed = verdict.notes if verdict.notes != message.notes else None
+                return Return(delivery=delivery, notes=changed, uncounted=True)
             case Park(dependency=dependency):
                 await self._release(held, hold=True)
                 notes = verdict.notes.noting(failure, reason=f"waits for {dependency}").forwarded(key)

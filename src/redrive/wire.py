@@ -20,11 +20,13 @@ def delivery_to_json(delivery: Delivery) -> str:
             "body": base64.b64encode(message.body).decode(),
             "sent_at_ms": message.sent_at_ms,
             "attributes": dict(message.attributes),
+            "attribute_types": None if message.attribute_types is None else dict(message.attribute_types),
             "group": message.group,
             "notes": message.notes.to_json(),
             "queue": delivery.queue,
             "receipt": delivery.receipt,
             "receive_count": delivery.receive_count,
+            "sequence": delivery.sequence,
         }
     )
 
@@ -37,6 +39,7 @@ def delivery_from_json(line: str) -> Delivery:
         body=base64.b64decode(document["body"]),
         sent_at_ms=document["sent_at_ms"],
         attributes=document["attributes"],
+        attribute_types=document["attribute_types"],
         group=document["group"],
         notes=Notes.from_json(document["notes"]),
     )
@@ -45,6 +48,7 @@ def delivery_from_json(line: str) -> Delivery:
         queue=document["queue"],
         receipt=document["receipt"],
         receive_count=document["receive_count"],
+        sequence=document["sequence"],
     )
 
 
@@ -56,8 +60,8 @@ def settlement_to_json(settlement: Settlement | None) -> str:
             document = {"kind": "none"}
         case Acknowledge():
             document = {"kind": "acknowledge"}
-        case Return(delay=delay, notes=notes):
-            document = {"kind": "return", "delay": delay, "noted": notes is not None}
+        case Return(delay=delay, notes=notes, uncounted=uncounted):
+            document = {"kind": "return", "delay": delay, "noted": notes is not None, "uncounted": uncounted}
             document["notes"] = None if notes is None else notes.to_json()
         case Forward(delivery=delivery, queue=queue, message=message, delay=delay, deduplication_id=deduplication_id):
             edited = message.body != delivery.message.body
@@ -82,7 +86,7 @@ def settlement_from_json(line: str, delivery: Delivery) -> Settlement | None:
             return Acknowledge(delivery=delivery)
         case "return":
             notes = Notes.from_json(document["notes"]) if document["noted"] else None
-            return Return(delivery=delivery, delay=document["delay"], notes=notes)
+            return Return(delivery=delivery, delay=document["delay"], notes=notes, uncounted=document["uncounted"])
         case _:
             body = delivery.message.body if document["body"] is None else base64.b64decode(document["body"])
             return Forward(

@@ -7,10 +7,11 @@ import contextlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from redrive.broker import Capabilities, Depth, Outgoing, Page, QueueSpec, Results, Return, Settlement
-from redrive.errors import BrokerUnavailable, RedriveError
+from redrive.broker import Capabilities, Depth, Outgoing, Page, QueueSpec, Results, Return, Sends, Settlement
+from redrive.errors import BrokerUnavailable, LimitExceeded, RedriveError
 from redrive.message import Delivery
-from redrive.sqlite.engine import LONGEST_DELAY
+from redrive.sqlite.move_tasks import MOST_LISTED, MoveTask
+from redrive.sqlite.queues import LONGEST_DELAY
 from redrive.sqlite.signals import BACKSTOP
 from redrive.sqlite.writer import Database, Tables
 
@@ -19,7 +20,7 @@ _CAPABILITIES = Capabilities(
     atomic_forward=True,
     selects=True,
     browses=True,
-    ordered=False,
+    ordered=True,
     settles="message",
     max_delay=LONGEST_DELAY,
     max_batch=1_000,
@@ -45,14 +46,14 @@ class SqliteBroker:
 
     @property
     def capabilities(self) -> Capabilities:
-        """Everything but order."""
+        """Everything there is."""
         return _CAPABILITIES
 
     async def declare(self, queues: Sequence[QueueSpec]) -> None:
         """Make the queues exist as described."""
-        await self._database.run(lambda tables: tables.engine.declare(queues))
+        await self._database.run(lambda tables: tables.engine.declare(queues, tables.now_ms))
 
-    async def send(self, queue: str, messages: Sequence[Outgoing]) -> Results:
+    async def send(self, queue: str, messages: Sequence[Outgoing]) -> Sends:
         """Put messages into a queue, in one commit."""
         return await self._outbox.send(queue, messages)
 
@@ -60,6 +61,8 @@ class SqliteBroker:
         self, queue: str, *, limit: int, lease: float, wait: float = 0.0, ids: Sequence[str] | None = None
     ) -> list[Delivery]:
         """Take up to `limit` ready messages; waits without polling, woken by a send in any process."""
+        if lease <= 0:
+            raise LimitExceeded("lease", lease, "over 0 and at most 43200 seconds")
 
         def take(tables: Tables) -> tuple[list[Delivery], float]:
             taken = tables.engine.receive(queue, limit=limit, lease=lease, now_ms=tables.now_ms, ids=ids)
@@ -121,6 +124,37 @@ class SqliteBroker:
         """Delete everything in a queue."""
         return await self._database.run(lambda tables: tables.engine.purge(queue))
 
+    async def start_move(self, source: str, destination: str | None = None, *, rate: int | None = None) -> str:
+        """Begin to move what is in a dead-letter queue; the task's id.
+
+        It goes on by itself, in whichever process has the file open, also after this one was killed.
+
+        Args:
+            source: some queue's dead-letter queue.
+            destination: where to; None: each message back to the queue whose dead letter it is.
+            rate: messages a second, 1 to 500; None: as fast as it goes.
+
+        Raises:
+            QueueNotFound: If one of the queues does not exist.
+            QueueConflict: If the source is no dead-letter queue or is being moved already, or the two do not fit.
+            LimitExceeded: If the rate is out of range.
+        """
+        return await self._database.run(
+            lambda tables: tables.engine.moves.start(source, destination, rate, tables.now_ms)
+        )
+
+    async def moves(self, source: str) -> list[MoveTask]:
+        """The latest move tasks of a dead-letter queue, the newest first; at most 10."""
+        return await self._database.run(lambda tables: tables.engine.moves.list(source, MOST_LISTED))
+
+    async def cancel_move(self, task: str) -> int:
+        """Stop a running move task; how many messages it had moved, which stay moved.
+
+        Raises:
+            LimitExceeded: If no task of this id is running.
+        """
+        return await self._database.run(lambda tables: tables.engine.moves.cancel(task))
+
     async def close(self) -> None:
         """Finish what is queued and close the file, unless the store did already."""
         await asyncio.to_thread(self._database.close)
@@ -130,7 +164,7 @@ class _Post(NamedTuple):
     """One caller's messages."""
 
     messages: Sequence[Outgoing]
-    answer: asyncio.Future[Results]
+    answer: asyncio.Future[Sends]
 
 
 class _Outbox:
@@ -143,10 +177,10 @@ class _Outbox:
         self._database = database
         self._posts: dict[tuple[asyncio.AbstractEventLoop, str], list[_Post]] = {}
 
-    def send(self, queue: str, messages: Sequence[Outgoing]) -> asyncio.Future[Results]:
+    def send(self, queue: str, messages: Sequence[Outgoing]) -> asyncio.Future[Sends]:
         """Send with whatever else this turn of the running loop sends there; done when it is on disk."""
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Results] = loop.create_future()
+        answer: asyncio.Future[Sends] = loop.create_future()
         if len(messages) >= _LARGE:
             self._run(queue, [_Post(messages, answer)])
             return answer
@@ -163,13 +197,13 @@ class _Outbox:
     def _run(self, queue: str, posts: list[_Post]) -> None:
         messages = posts[0].messages if len(posts) == 1 else [one for post in posts for one in post.messages]
         try:
-            sending = self._database.run(lambda tables: tables.engine.send(queue, messages, tables.now_ms))
+            sending = self._database.run(lambda tables: _send(tables, queue, messages))
         except BrokerUnavailable as error:
             _refuse(posts, error)
         else:
             sending.add_done_callback(lambda done: self._answer(queue, posts, done))
 
-    def _answer(self, queue: str, posts: list[_Post], sent: asyncio.Future[Results]) -> None:
+    def _answer(self, queue: str, posts: list[_Post], sent: asyncio.Future[Sends]) -> None:
         error = sent.exception()
         if error is None:
             results, start = sent.result(), 0
@@ -182,6 +216,10 @@ class _Outbox:
         else:  # nothing was written, and one of them is to blame: the others must not suffer
             for post in posts:
                 self._run(queue, [post])
+
+
+def _send(tables: Tables, queue: str, messages: Sequence[Outgoing]) -> Sends:
+    return tables.engine.send(queue, messages, tables.now_ms)
 
 
 def _refuse(posts: list[_Post], error: BaseException) -> None:

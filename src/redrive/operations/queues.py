@@ -8,7 +8,7 @@ from typing import Any
 
 from redrive.broker import Outgoing, Page
 from redrive.consumer import dead_queue
-from redrive.errors import OperationRefused
+from redrive.errors import BrokerError, OperationRefused
 from redrive.message import Message, message_id
 from redrive.once import Claims
 from redrive.operations.ground import PARKED, Ground, is_consumed
@@ -61,10 +61,11 @@ class QueueOperations(Ground):
             await self._broker.depth(queue)
             await set_timer(self._store, queue, message, due_at_ms=now + int(delay * 1000))
             return message.id
-        (error,) = await self._broker.send(queue, [Outgoing(message=message, delay=delay)])
-        if error is not None:
-            raise error
-        return message.id
+        outgoing = Outgoing(message=message, delay=delay, deduplication_id=message.id)
+        (sent,) = await self._broker.send(queue, [outgoing])
+        if isinstance(sent, BrokerError):
+            raise sent
+        return message.id if sent is None else sent.id
 
     async def purge(self, queue: str) -> int:
         """Delete everything in a queue, in flight too; how many there were.

@@ -5,50 +5,81 @@ checker or a rehearsal can drive it in virtual time. It opens no transaction: wh
 together is in one.
 
 Invariants:
-    1. Lease, never delete: a row leaves only by acknowledge, forward or purge.
+    1. Lease, never delete: a message leaves only by acknowledge, forward, purge or the end of its queue's retention.
     2. A settlement counts only with the receipt of the message's last receive; the row count is checked.
     3. Every receive makes a new, unguessable receipt, and with it the former one is stale.
     4. A message is received at most `max_receives` times from a queue that has the limit; the next receive moves it.
     5. A call that raises a RedriveError has changed nothing.
-    6. Receiving costs the same at any depth: it reads a range of one index.
+    6. Receiving costs the same at any depth: it reads the begin of one index.
+    7. Of one group of a FIFO queue, nothing is received while something is leased, and never one before another that
+       entered earlier (see lines).
+    8. What a receive hands out is what was sent: a row whose checksum does not fit is set aside.
+    9. Whatever enters a queue gets a number higher than all before it; numbers are never used again.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import apsw
 
-from redrive.broker import Acknowledge, Depth, Forward, Outgoing, Page, QueueSpec, Results, Return, Settlement
-from redrive.errors import LimitExceeded, QueueNotFound, StaleReceipt
-from redrive.message import MAX_BODY, NOTHING, Delivery, Message, Notes
+from redrive.broker import (
+    Acknowledge,
+    Depth,
+    Forward,
+    Outgoing,
+    Page,
+    QueueSpec,
+    Results,
+    Return,
+    Sends,
+    Sent,
+    Settlement,
+)
+from redrive.errors import BrokerError, LimitExceeded, QueueNotFound, StaleReceipt
+from redrive.message import NOTHING, Delivery, Message, Notes
+from redrive.sqlite.deduplication import Deduplication, deduplication_key, refused_id
+from redrive.sqlite.lines import Lease, Lines
+from redrive.sqlite.move_tasks import MoveTasks
+from redrive.sqlite.queues import LONGEST_DELAY, Queue, Queues
+from redrive.sqlite.rows import (
+    COLUMNS,
+    DELAYED,
+    IN_LINE,
+    LEASED,
+    READY,
+    RECEIVED,
+    WIDTH,
+    Row,
+    checksum,
+    content_of,
+    key_of,
+    message_of,
+)
 from redrive.sqlite.statements import named
+from redrive.sqlite.tenants import Tenants
 
-LONGEST_DELAY = 900.0
-"""Seconds. Source: Amazon SQS, SendMessage `DelaySeconds`: 0 to 900."""
 LONGEST_LEASE = 43_200.0
 """Seconds. Source: Amazon SQS, ReceiveMessage `VisibilityTimeout`: 0 to 43,200."""
+MOST_IN_FLIGHT = 120_000
+"""Messages in flight in one queue. Source: Amazon SQS quotas, "In-flight messages per queue", standard and FIFO."""
 
-MOST_RECEIVES = 1_000
-"""Source: Amazon SQS, RedrivePolicy `maxReceiveCount`: 1 to 1,000."""
-
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
-_LARGEST_SEQ = 2**63 - 1
-_BODY_LIMIT = f"at most {MAX_BODY} bytes; keep the content elsewhere and send its key"
-_SQL = named("engine.sql")
+_LONGEST_GROUP = 128
+"""Characters. Source: Amazon SQS, SendMessage `MessageGroupId`."""
+_SQL = {
+    name: sql.replace("{RECEIVED}", RECEIVED).replace("{COLUMNS}", COLUMNS) for name, sql in named("engine.sql").items()
+}
 _ROWS_AT_ONCE = (128, 32, 8, 1)
 """How many messages one statement inserts. Each statement lets go of the interpreter's lock and has to get it back from
 an event loop, which keeps it for up to 5 ms: what a send costs is statements, more than rows."""
-_SEND = {rows: _SQL["send"] + ", (?, ?, ?, ?, ?, ?, ?, ?)" * (rows - 1) for rows in _ROWS_AT_ONCE}
-
-
-class _Queue(NamedTuple):
-    id: int
-    dead_letter_queue: str | None
-    max_receives: int | None
+_VALUES = f"({', '.join('?' * WIDTH)})"
+_SEND = {rows: f"{_SQL['send']} {', '.join([_VALUES] * rows)}" for rows in _ROWS_AT_ONCE}
+_EXPIRED_AT_ONCE = 500
+_BROWSED = ("browse_ready", "browse_delayed", "browse_in_flight", "browse_in_line")
+_FIRST = (0, -(2**62), -(2**62), "", 0)
 
 
 class Engine:
@@ -57,78 +88,103 @@ class Engine:
     def __init__(self, connection: apsw.Connection) -> None:
         self._execute = connection.execute
         self._changes = connection.changes
+        self._queues = Queues(connection)
+        self._lines = Lines(connection)
+        self._tenants = Tenants(connection)
+        self._memory = Deduplication(connection)
+        self.moves = MoveTasks(connection, self, self._queues)
+        """The message move tasks."""
         self.became_ready: set[str] = set()
         """Queues that may have something to receive since this set was last cleared; for waking those who wait."""
+        self.damaged: list[tuple[str, str]] = []
+        """Queue and id of what was set aside since this list was last cleared (invariant 8)."""
 
-    def declare(self, queues: Sequence[QueueSpec]) -> None:
-        """Make the queues exist as described; repeating it writes nothing.
+    # Queues
+
+    def declare(self, queues: Sequence[QueueSpec], now_ms: int) -> None:
+        """Make the queues exist as described, all of them or none; repeating it writes nothing.
 
         Raises:
-            LimitExceeded: If a name or a redrive policy is outside what a queue may have.
+            LimitExceeded: If a name or a setting is outside what a queue may have.
             QueueNotFound: If a dead-letter queue neither exists nor is among them.
+            QueueConflict: If a queue would have to change its kind, or may not have that dead-letter queue.
         """
-        known = {*self.queues(), *(spec.name for spec in queues)}
-        for spec in queues:
-            if error := _undeclarable(spec, known):
-                raise error
-        for spec in queues:
-            self._execute(_SQL["declare"], (spec.name, spec.dead_letter_queue, spec.max_receives))
+        self._queues.declare(queues, now_ms)
 
     def queues(self) -> list[str]:
         """The names of all queues, sorted."""
-        return [name for (name,) in self._execute(_SQL["queues"])]
+        return self._queues.names()
 
-    def send(self, queue: str, messages: Sequence[Outgoing], now_ms: int) -> Results:
+    def delete(self, queue: str) -> int:
+        """Delete a queue and all that is in it; how many messages that were."""
+        return self._queues.delete(queue)
+
+    def purge(self, queue: str) -> int:
+        """Delete everything in a queue, in flight too; how many there were. What was sent stays remembered."""
+        return self._queues.empty(self._queues.named(queue).id)
+
+    # Messages
+
+    def send(self, queue: str, messages: Sequence[Outgoing], now_ms: int) -> Sends:
         """Insert messages; one that is out of limits is answered with its error and does not hold up the others.
 
         Raises:
             QueueNotFound: If the queue does not exist.
         """
-        target = self._queue(queue)
-        results: Results = [_refused(one) for one in messages]
-        good = [one for one, error in zip(messages, results, strict=True) if error is None]
-        done = 0
-        for rows in _ROWS_AT_ONCE:
-            while len(good) - done >= rows:
-                values: list[Any] = []
-                for one in good[done : done + rows]:
-                    values += _row(target.id, one, now_ms)
-                self._execute(_SEND[rows], values)
-                done += rows
+        target = self._queues.named(queue)
         self.became_ready.add(queue)
+        if target.fifo:
+            return [self._send_in_line(target, one, now_ms) for one in messages]
+        results: Sends = [_refused(one, target) for one in messages]
+        good = [one for one, error in zip(messages, results, strict=True) if error is None]
+        self._insert([self._row(target, one, now_ms) for one in good])
         return results
 
     def receive(
-        self, queue: str, *, limit: int, lease: float, now_ms: int, ids: Sequence[str] | None = None
+        self,
+        queue: str,
+        *,
+        limit: int,
+        lease: float,
+        now_ms: int,
+        ids: Sequence[str] | None = None,
+        attempt: str | None = None,
     ) -> list[Delivery]:
-        """Lease up to `limit` ready messages, those that are ready longest first.
+        """Lease up to `limit` messages: the lowest rounds first, and of a round those that are ready longest.
 
-        With `ids`, only those, and delayed ones too (they have to carry notes: parked and dead messages do).
+        From a FIFO queue it takes from as many groups as there are, each in order; the first of each group is the first
+        in the answer. At `MOST_IN_FLIGHT` nothing more is given until something is settled.
+
+        Args:
+            queue: where from.
+            limit: 1 or more.
+            lease: seconds, 0 to 43,200.
+            now_ms: engine time.
+            ids: only these, delayed ones too (they have to carry notes: parked and dead messages do).
+            attempt: on a FIFO queue, a receive with the id of an earlier one, within five minutes, gets the same
+                messages with the same receipts, their leases begun anew, as long as all of them are still leased.
 
         Raises:
             QueueNotFound: If the queue does not exist.
-            LimitExceeded: If the lease is outside 0 to 12 hours.
+            LimitExceeded: If the limit, the lease or the attempt id is out of range.
         """
-        if not 0 < lease <= LONGEST_LEASE:
-            raise LimitExceeded("lease", lease, "over 0 and at most 43200 seconds")
-        source = self._queue(queue)
-        until = now_ms + int(lease * 1000)
-        if ids is not None:
-            return self._receive_by_id(queue, source, ids, (until, source.id, now_ms, limit))
-        taken: list[Delivery] = []
-        while limit > len(taken):
-            rows = self._execute(_SQL["receive"], (until, source.id, now_ms, limit - len(taken))).fetchall()
-            kept = self._within_limit(source, rows, now_ms)
-            taken += [_delivery(queue, row) for row in kept]
-            if len(kept) == len(rows):
-                break
-        return taken
+        if error := _refused_receive(limit, lease, attempt):
+            raise error
+        source = self._queues.named(queue)
+        self.expire(now_ms)
+        wanted = Lease(source.id, now_ms, now_ms + int(lease * 1000))
+        if attempt is not None and source.fifo:
+            return self._receive_once(source, wanted, limit, attempt)
+        return self._deliveries(source, self._take(source, wanted, limit, ids))
 
     def settle(self, settlements: Sequence[Settlement], now_ms: int) -> Results:
         """Acknowledge, hand back or forward; each by itself (invariant 2)."""
         if len(settlements) > 1 and self._acknowledged(settlements):
-            return [None] * len(settlements)
-        return [self._settle(one, now_ms) for one in settlements]
+            results: Results = [None] * len(settlements)
+        else:
+            results = [self._settle(one, now_ms) for one in settlements]
+        self._renew_lines((one.delivery for one in settlements), now_ms)
+        return results
 
     def extend(self, deliveries: Sequence[Delivery], *, lease: float, now_ms: int) -> Results:
         """Let leases end `lease` seconds from now.
@@ -139,44 +195,255 @@ class Engine:
         if not 0 < lease <= LONGEST_LEASE:
             raise LimitExceeded("lease", lease, "over 0 and at most 43200 seconds")
         until = now_ms + int(lease * 1000)
-        return [self._held(one, "extend", (until, *_key(one))) for one in deliveries]
+        results: Results = [self._held(one, "extend", until) for one in deliveries]
+        self._renew_lines(deliveries, now_ms)
+        return results
 
     def browse(self, queue: str, *, cursor: str | None, limit: int) -> Page:
-        """Look at messages in the order they would be received; nothing is counted."""
-        source = self._queue(queue)
-        visible, seq = (int(part) for part in cursor.split(".")) if cursor else (-(2**62), 0)
-        rows = self._execute(_SQL["browse"], (source.id, visible, seq, limit)).fetchall()
-        messages = [_message(row[2:]) for row in rows]
-        return Page(messages=messages, cursor=f"{rows[-1][1]}.{rows[-1][0]}" if len(rows) == limit else None)
+        """Look at messages: ready, delayed, in flight, each in the order of their time; or line by line.
+
+        Raises:
+            LimitExceeded: If the cursor is not one of this call's, or the limit is under 1.
+        """
+        source = self._queues.named(queue)
+        if limit < 1:
+            raise LimitExceeded("limit", limit, "1 or more")
+        part, *after = _cursor(cursor)
+        found: list[tuple[Any, ...]] = []
+        for number in range(part, len(_BROWSED)):
+            rows = self._execute(_SQL[_BROWSED[number]], (source.id, *after, limit - len(found))).fetchall()
+            found += rows
+            if len(found) == limit:
+                seq, rank, visible, group = rows[-1][:4]
+                return Page(messages=_messages(found), cursor=json.dumps([number, rank, visible, group, seq]))
+            after = list(_FIRST[1:])
+        return Page(messages=_messages(found), cursor=None)
 
     def depth(self, queue: str, now_ms: int) -> Depth:
         """Count a queue's messages; costs time by its depth."""
-        source = self._queue(queue)
-        ready = self._execute(_SQL["count_ready"], (source.id, now_ms)).get
-        in_flight, waiting = self._execute(_SQL["count_waiting"], (source.id, now_ms)).get
-        return Depth(ready=ready, in_flight=in_flight, delayed=waiting - in_flight)
+        source = self._queues.named(queue)
+        self.expire(now_ms)
+        if source.fifo:
+            ((ready, in_flight, delayed),) = self._execute(_SQL["depth_in_line"], (source.id, now_ms))
+            return Depth(ready=ready, in_flight=in_flight, delayed=delayed)
+        ((ready, due, delayed, lapsed, in_flight),) = self._execute(_SQL["depth"], (source.id, now_ms))
+        return Depth(ready=ready + due + lapsed, in_flight=in_flight, delayed=delayed)
 
     def next_visible_ms(self, queue: str) -> int | None:
-        """When the next message of a queue becomes ready (past: it is); None when the queue is empty."""
-        found: int | None = self._execute(_SQL["next_visible"], (self._queue(queue).id,)).get
+        """When the next message of a queue may be received (past: one may); None when it holds nothing."""
+        source = self._queues.named(queue)
+        if source.fifo:
+            return self._lines.next_free_ms(source.id)
+        found: int | None = self._execute(_SQL["next_visible"], (source.id,)).get
         return found
 
-    def purge(self, queue: str) -> int:
-        """Delete everything in a queue, in flight too; how many there were."""
-        self._execute(_SQL["purge"], (self._queue(queue).id,))
-        return self._changes()
+    # Time
 
-    def _settle(self, settlement: Settlement, now_ms: int) -> StaleReceipt | QueueNotFound | LimitExceeded | None:
+    def expire(self, now_ms: int) -> int:
+        """Delete messages whose retention has ended, some hundreds at once; how many."""
+        gone: list[tuple[Any, ...]] = self._execute(_SQL["expired"], (now_ms, _EXPIRED_AT_ONCE)).fetchall()
+        for queue, group in {(queue, group) for queue, group, phase in gone if phase in {IN_LINE, LEASED}}:
+            self._lines.renew(queue, group, now_ms)
+        return len(gone)
+
+    def postpone_expiry(self, by_ms: int) -> None:
+        """Keep everything longer: time in which nobody ran the broker does not count for retention."""
+        self._execute(_SQL["postpone_expiry"], (by_ms,))
+
+    def move(self, now_ms: int) -> int | None:
+        """Move what is due of all running move tasks; when to call again, in engine time. None: no task is running."""
+        return self.moves.advance(now_ms)
+
+    def sweep(self, now_ms: int) -> None:
+        """Forget what is over: expired messages, deduplication, idle tenants. Now and then; costs little."""
+        self.expire(now_ms)
+        self._memory.sweep(now_ms)
+        self._tenants.sweep()
+
+    # Entering a queue
+
+    def enter(self, target: Queue, one: Outgoing, now_ms: int, *, origin: int | None = None) -> None:
+        """Put a message that was checked into a queue, behind all others (invariant 9)."""
+        row = self._row(target, one, now_ms, origin)
+        self._insert([row])
+        if target.fifo:
+            self._lines.join(target.id, one.message.group or "", row[3])
+        self.became_ready.add(target.name)
+
+    def _send_in_line(self, target: Queue, one: Outgoing, now_ms: int) -> BrokerError | Sent:
+        if refused := _refused(one, target) or _refused_in_line(one):
+            return refused
+        key = deduplication_key(target, one)
+        if isinstance(key, LimitExceeded):
+            return key
+        if before := self._memory.sent_before(target, key, now_ms):
+            return before
+        self.enter(target, one, now_ms)
+        sent = Sent(id=one.message.id, sequence=self._execute(_SQL["last_seq"]).get)
+        self._memory.remember_sent(target, key, sent, now_ms)
+        return sent
+
+    def _row(self, target: Queue, one: Outgoing, now_ms: int, origin: int | None = None) -> tuple[Any, ...]:
+        columns = content_of(one.message)
+        delay_ms = int(one.delay * 1000) or target.delay_ms
+        if target.fifo:
+            phase, number = IN_LINE, 0
+        else:
+            phase, number = DELAYED if delay_ms else READY, self._tenants.round(target, one.message.group)
+        return (
+            target.id,
+            phase,
+            number,
+            now_ms + delay_ms,
+            target.expires_at_ms(now_ms),
+            origin,
+            checksum(columns),
+            columns[1],
+            columns[0],
+            *columns[2:],
+        )
+
+    def _insert(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        done = 0
+        for size in _ROWS_AT_ONCE:
+            while len(rows) - done >= size:
+                self._execute(_SEND[size], [value for row in rows[done : done + size] for value in row])
+                done += size
+
+    # Receiving
+
+    def _take(self, source: Queue, lease: Lease, limit: int, ids: Sequence[str] | None) -> list[Row]:
+        """Lease rows, move those received too often, set damaged ones aside; again while that leaves room."""
+        if ids is not None:
+            return self._take_by_id(source, lease, limit, ids)
+        taken: list[Row] = []
+        room = min(limit, self._room(source, lease.now_ms, limit))
+        while room > len(taken):
+            left = room - len(taken)
+            rows = self._take_in_line(lease, left) if source.fifo else self._take_ready(source, lease, left)
+            kept = self._within_limit(source, self._whole(source, rows), lease.now_ms)
+            taken += kept
+            if len(kept) == len(rows):
+                break
+        return taken
+
+    def _take_ready(self, source: Queue, lease: Lease, limit: int) -> list[Row]:
+        self._execute(_SQL["wake"], (source.id, lease.now_ms, limit))
+        rows = [Row(one) for one in self._execute(_SQL["receive"], (lease.until_ms, source.id, limit)).fetchall()]
+        self._tenants.received(source, [row.round for row in rows])
+        return rows
+
+    def _take_in_line(self, lease: Lease, limit: int) -> list[Row]:
+        groups = self._lines.free(lease, limit)
+        each = -(-limit // max(1, len(groups)))
+        rows: list[Row] = []
+        for group in groups:
+            rows += self._lines.take(lease, group, min(each, limit - len(rows)))
+            self._lines.renew(lease.queue, group, lease.now_ms)
+        return rows
+
+    def _take_by_id(self, source: Queue, lease: Lease, limit: int, ids: Sequence[str]) -> list[Row]:
+        taken: list[Row] = []
+        for one in ids:
+            if len(taken) == limit:
+                break
+            if source.fifo:
+                rows = self._lines.take_by_id(lease, one)
+            else:
+                found = self._execute(_SQL["receive_by_id"], (lease.until_ms, source.id, lease.now_ms, one))
+                rows = [Row(values) for values in found.fetchall()]
+            self._renew_rows(source, rows, lease.now_ms)
+            taken += self._within_limit(source, self._whole(source, rows), lease.now_ms)
+        return taken
+
+    def _receive_once(self, source: Queue, lease: Lease, limit: int, attempt: str) -> list[Delivery]:
+        """Answer an attempt as it was answered before, unless something happened to what it was given."""
+        given = self._memory.received_before(source, attempt, lease.now_ms)
+        keys = [(int(number), bytes.fromhex(secret)) for number, _, secret in (one.partition(".") for one in given)]
+        rows = [
+            Row(values)
+            for seq, receipt in keys
+            for values in self._execute(_SQL["receive_again"], (lease.until_ms, seq, receipt, lease.now_ms)).fetchall()
+        ]
+        if not given or len(rows) < len(given):
+            rows = self._take(source, lease, limit, None)
+        self._renew_rows(source, rows, lease.now_ms)
+        deliveries = self._deliveries(source, rows)
+        self._memory.remember_received(source, attempt, [one.receipt for one in deliveries], lease.now_ms)
+        return deliveries
+
+    def _room(self, source: Queue, now_ms: int, limit: int) -> int:
+        """How many more may be in flight, as far as it matters."""
+        statement = _SQL["leased" if source.fifo else "in_flight"]
+        in_flight: int = self._execute(statement, (source.id, now_ms, MOST_IN_FLIGHT)).get
+        return min(limit, MOST_IN_FLIGHT - in_flight)
+
+    def _whole(self, source: Queue, rows: list[Row]) -> list[Row]:
+        """Those whose checksum fits; the others are set aside (invariant 8)."""
+        whole = [row for row in rows if row.is_whole()]
+        if len(whole) < len(rows):
+            for row in rows:
+                if not row.is_whole():
+                    self._execute(_SQL["set_aside"], (row.seq,))
+                    self.damaged.append((source.name, str(row.content[0])))
+            self._renew_rows(source, rows, 0)
+        return whole
+
+    def _within_limit(self, source: Queue, rows: list[Row], now_ms: int) -> list[Row]:
+        """Move what was received too often to the dead-letter queue (invariant 4); the others.
+
+        Where the dead-letter queue was deleted, the limit means nothing until there is one again.
+        """
+        limit = source.max_receives
+        if limit is None or not (over := [row for row in rows if row.receive_count > limit]):
+            return rows
+        try:
+            dead = self._queues.named(source.dead_letter_queue or "")
+        except QueueNotFound:
+            return rows
+        for row in over:
+            given_up = message_of(row.content)
+            if given_up.notes is NOTHING:  # some, so that it is found by its id
+                given_up = replace(given_up, notes=Notes(forwards=1))
+            self._execute(_SQL["acknowledge"], (row.seq, row.receipt))
+            self.enter(dead, Outgoing(message=given_up), now_ms, origin=source.id)
+        self._renew_rows(source, over, now_ms)
+        return [row for row in rows if row.receive_count <= limit]
+
+    def _deliveries(self, source: Queue, rows: Iterable[Row]) -> list[Delivery]:
+        return [row.delivery(source.name, fifo=bool(source.fifo)) for row in rows]
+
+    # Moving, for move tasks
+
+    def take_to_move(self, source: Queue, limit: int, now_ms: int) -> list[Row]:
+        """Lease up to `limit` messages, in order, whatever their receive count."""
+        lease = Lease(source.id, now_ms, now_ms + 1)
+        rows = self._take_in_line(lease, limit) if source.fifo else self._take_ready(source, lease, limit)
+        return self._whole(source, rows)
+
+    def move_row(self, source: Queue, row: Row, target: Queue, now_ms: int) -> None:
+        """Move a leased row to another queue, for a new start there: its counters are zero, its history is kept."""
+        moved = message_of(row.content)
+        if moved.notes is not NOTHING:
+            moved = replace(moved, notes=moved.notes.fresh(now_ms))
+        self._execute(_SQL["acknowledge"], (row.seq, row.receipt))
+        self.enter(target, Outgoing(message=moved), now_ms)
+        self._renew_rows(source, [row], now_ms)
+
+    def leave_row(self, source: Queue, row: Row, now_ms: int) -> None:
+        """Hand a leased row back as if it had not been received."""
+        self._execute(_SQL["hand_back"], (row.seq, row.receipt, now_ms, READY, 1))
+        self._renew_rows(source, [row], now_ms)
+
+    # Settling
+
+    def _settle(self, settlement: Settlement, now_ms: int) -> BrokerError | None:
         delivery = settlement.delivery
         match settlement:
             case Acknowledge():
-                return self._held(delivery, "acknowledge", _key(delivery))
-            case Return(delay=delay, notes=notes):
-                visible = now_ms + int(min(max(0.0, delay), LONGEST_LEASE) * 1000)
-                self.became_ready.add(delivery.queue)
-                if notes is None:
-                    return self._held(delivery, "hand_back", (visible, *_key(delivery)))
-                return self._held(delivery, "hand_back_noted", (visible, *_key(delivery), notes.to_json()))
+                return self._held(delivery, "acknowledge")
+            case Return():
+                return self._hand_back(settlement, now_ms)
             case Forward():
                 return self._forward(settlement, now_ms)
 
@@ -191,87 +458,89 @@ class Engine:
         self._execute(_SQL["acknowledge_all"], (held,))
         return True
 
-    def _forward(self, forward: Forward, now_ms: int) -> StaleReceipt | QueueNotFound | LimitExceeded | None:
+    def _hand_back(self, given: Return, now_ms: int) -> StaleReceipt | None:
+        delivery, notes = given.delivery, given.notes
+        delay_ms = int(min(max(0.0, given.delay), LONGEST_LEASE) * 1000)
+        self.became_ready.add(delivery.queue)
+        phase = DELAYED if delay_ms else READY
+        if error := self._held(delivery, "hand_back", now_ms + delay_ms, phase, int(given.uncounted)):
+            return error
+        if notes is not None:
+            seq, _ = key_of(delivery)
+            ((identity, sent_at_ms, group, attributes, body),) = self._execute(_SQL["content"], (seq,))
+            noted = None if notes is NOTHING else notes.to_json()
+            check = checksum((identity, sent_at_ms, group, attributes, noted, body))
+            self._execute(_SQL["note"], (seq, noted, check))
+        return None
+
+    def _forward(self, forward: Forward, now_ms: int) -> BrokerError | None:
+        delivery, outgoing = forward.delivery, Outgoing(message=forward.message, delay=forward.delay)
         try:
-            target = self._queue(forward.queue)
+            target, source = self._queues.named(forward.queue), self._queues.named(delivery.queue)
         except QueueNotFound as error:
             return error
-        if refused := _refused(Outgoing(message=forward.message, delay=forward.delay)):
+        if refused := _refused(outgoing, target) or (_refused_in_line(outgoing) if target.fifo else None):
             return refused
-        notes, body = forward.message.notes.to_json(), forward.message.body
-        visible = now_ms + int(forward.delay * 1000)
-        self.became_ready.add(forward.queue)
-        return self._held(forward.delivery, "forward", (visible, *_key(forward.delivery), target.id, notes, body))
+        if stale := self._held(delivery, "acknowledge"):
+            return stale
+        self.enter(target, outgoing, now_ms, origin=source.id if source.dead_letter_queue == target.name else None)
+        return None
 
-    def _held(self, delivery: Delivery, statement: str, arguments: tuple[Any, ...]) -> StaleReceipt | None:
+    def _held(self, delivery: Delivery, statement: str, *values: int) -> StaleReceipt | None:
         """Do it, if the delivery's receipt is still the last one."""
-        self._execute(_SQL[statement], arguments)
+        self._execute(_SQL[statement], (*key_of(delivery), *values))
         return None if self._changes() == 1 else StaleReceipt(delivery.queue, delivery.message.id)
 
-    def _receive_by_id(
-        self, queue: str, source: _Queue, ids: Sequence[str], arguments: tuple[int, int, int, int]
-    ) -> list[Delivery]:
-        until, number, now_ms, limit = arguments
-        taken: list[Delivery] = []
-        for one in ids:
-            room = limit - len(taken)
-            rows = self._execute(_SQL["receive_by_id"], (until, number, now_ms, one, room)).fetchall()
-            taken += [_delivery(queue, row) for row in self._within_limit(source, rows, now_ms)]
-        return taken
+    def _renew_lines(self, deliveries: Iterable[Delivery], now_ms: int) -> None:
+        """After something of theirs was settled or extended."""
+        groups: dict[str, set[str]] = {}
+        for one in deliveries:
+            groups.setdefault(one.queue, set()).add(one.message.group or "")
+        for name, those in groups.items():
+            try:
+                queue = self._queues.named(name)
+            except QueueNotFound:
+                continue
+            if queue.fifo and any([self._lines.renew(queue.id, group, now_ms) for group in those]):  # noqa: C419 - all
+                self.became_ready.add(name)
 
-    def _within_limit(self, source: _Queue, rows: list[tuple[Any, ...]], now_ms: int) -> list[tuple[Any, ...]]:
-        """Move what was received too often to the dead-letter queue (invariant 4); the others."""
-        limit = source.max_receives
-        if limit is None or not (over := [row for row in rows if row[2] > limit]):
-            return rows
-        dead = self._queue(source.dead_letter_queue or "")
-        for row in over:
-            self._execute(_SQL["give_up"], (dead.id, now_ms, row[0]))
-        self.became_ready.add(source.dead_letter_queue or "")
-        return [row for row in rows if row[2] <= limit]
-
-    def _queue(self, name: str) -> _Queue:
-        row = self._execute(_SQL["queue"], (name,)).fetchone()
-        if row is None:
-            raise QueueNotFound(name)
-        return _Queue(*row)
+    def _renew_rows(self, source: Queue, rows: Iterable[Row], now_ms: int) -> None:
+        if source.fifo:
+            for group in {row.group or "" for row in rows}:
+                self._lines.renew(source.id, group, now_ms)
 
 
-def _undeclarable(spec: QueueSpec, known: set[str]) -> LimitExceeded | QueueNotFound | None:
-    if not _NAME.fullmatch(spec.name):
-        return LimitExceeded("name of a queue", spec.name, "1 to 80 of the characters A-Z, a-z, 0-9, _ and -")
-    if spec.dead_letter_queue is None and spec.max_receives is None:
-        return None
-    if spec.dead_letter_queue is None or spec.max_receives is None or not 1 <= spec.max_receives <= MOST_RECEIVES:
-        return LimitExceeded("max_receives", spec.max_receives, "from 1 to 1000, together with a dead_letter_queue")
-    return None if spec.dead_letter_queue in known else QueueNotFound(spec.dead_letter_queue)
+def _refused_receive(limit: int, lease: float, attempt: str | None) -> LimitExceeded | None:
+    if limit < 1:
+        return LimitExceeded("limit", limit, "1 or more")
+    if not 0 <= lease <= LONGEST_LEASE:
+        return LimitExceeded("lease", lease, "from 0 to 43200 seconds")
+    return None if attempt is None else refused_id("receive attempt id", attempt)
 
 
-def _row(queue: int, one: Outgoing, now_ms: int) -> tuple[Any, ...]:
-    message = one.message
-    return (
-        queue,
-        now_ms + int(one.delay * 1000),
-        message.sent_at_ms,
-        message.id,
-        message.group,
-        json.dumps(dict(message.attributes)) if message.attributes else None,
-        None if message.notes is NOTHING else message.notes.to_json(),
-        message.body,
-    )
-
-
-def _refused(one: Outgoing) -> LimitExceeded | None:
+def _refused(one: Outgoing, target: Queue) -> LimitExceeded | None:
     if not 0 <= one.delay <= LONGEST_DELAY:
         return LimitExceeded("delay", one.delay, "from 0 to 900 seconds")
-    if len(one.message.body) > MAX_BODY:
-        return LimitExceeded(
-            "size of the body",
-            len(one.message.body),
-            _BODY_LIMIT,
+    sent = one.message
+    size = len(sent.body)
+    if sent.attributes:
+        types = sent.attribute_types or {}
+        texts = [*sent.attributes, *sent.attributes.values(), *types.values()]
+        size += sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+    if size > target.largest_message:
+        limit = (
+            f"at most {target.largest_message} bytes with its attributes; keep the content elsewhere and send its key"
         )
-    if one.message.group is not None and not _is_text(one.message.group):
-        return LimitExceeded("group", one.message.group, "text without half of a surrogate pair")
+        return LimitExceeded("size of the body", size, limit)
+    if sent.group is not None and not _is_text(sent.group):
+        return LimitExceeded("group", sent.group, "text without half of a surrogate pair")
+    return None
+
+
+def _refused_in_line(one: Outgoing) -> LimitExceeded | None:
+    group = one.message.group
+    if group is None or not 1 <= len(group) <= _LONGEST_GROUP:
+        return LimitExceeded("group", group, f"1 to {_LONGEST_GROUP} characters on a FIFO queue: send(..., group=...)")
     return None
 
 
@@ -283,26 +552,16 @@ def _is_text(text: str) -> bool:
     return True
 
 
-def _key(delivery: Delivery) -> tuple[int, bytes]:
-    """Row and receipt of a delivery; what is no receipt of ours fits no row."""
-    number, _, secret = delivery.receipt.partition(".")
+def _cursor(cursor: str | None) -> tuple[Any, ...]:
+    """Where a page begins: number of the statement, round, visible_at_ms, group, seq."""
+    if cursor is None:
+        return _FIRST
     try:
-        return int(number) & _LARGEST_SEQ, bytes.fromhex(secret)
-    except ValueError:
-        return 0, b""
+        part, rank, visible, group, seq = json.loads(cursor)
+        return int(part), int(rank), int(visible), str(group), int(seq)
+    except (ValueError, TypeError):
+        raise LimitExceeded("cursor", cursor, "what the page before gave") from None
 
 
-def _delivery(queue: str, row: tuple[Any, ...]) -> Delivery:
-    return Delivery(message=_message(row[3:]), queue=queue, receipt=f"{row[0]}.{row[1].hex()}", receive_count=row[2])
-
-
-def _message(row: tuple[Any, ...]) -> Message:
-    identity, sent_at_ms, group, attributes, notes, body = row
-    return Message(
-        id=identity,
-        sent_at_ms=sent_at_ms,
-        group=group,
-        attributes={} if attributes is None else json.loads(attributes),
-        notes=NOTHING if notes is None else Notes.from_json(notes),
-        body=body,
-    )
+def _messages(rows: Iterable[tuple[Any, ...]]) -> list[Message]:
+    return [message_of(row[4:]) for row in rows]

@@ -1,30 +1,45 @@
--- name: queue
-SELECT id, dead_letter_queue, max_receives FROM queue WHERE name = ?;
-
--- name: queues
-SELECT name FROM queue ORDER BY name;
-
--- name: declare
-INSERT INTO queue (name, dead_letter_queue, max_receives) VALUES (?1, ?2, ?3)
-ON CONFLICT (name) DO UPDATE SET dead_letter_queue = ?2, max_receives = ?3
-WHERE dead_letter_queue IS NOT ?2 OR max_receives IS NOT ?3;
-
 -- name: send
-INSERT INTO message (queue, visible_at_ms, sent_at_ms, id, group_id, attributes, notes, body)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO message ({COLUMNS}) VALUES
+
+-- name: last_seq
+SELECT last_insert_rowid();
+
+-- name: wake
+UPDATE message SET phase = 0 WHERE seq IN (
+    SELECT seq FROM (
+        SELECT seq FROM message WHERE queue = ?1 AND phase = 1 AND visible_at_ms <= ?2 ORDER BY visible_at_ms LIMIT ?3
+    )
+    UNION ALL
+    SELECT seq FROM (
+        SELECT seq FROM message WHERE queue = ?1 AND phase = 2 AND visible_at_ms <= ?2 ORDER BY visible_at_ms LIMIT ?3
+    )
+);
 
 -- name: receive
-UPDATE message SET visible_at_ms = ?1, receipt = randomblob(16), receive_count = receive_count + 1
-WHERE seq IN (SELECT seq FROM message WHERE queue = ?2 AND visible_at_ms <= ?3 ORDER BY visible_at_ms, seq LIMIT ?4)
-RETURNING seq, receipt, receive_count, id, sent_at_ms, group_id, attributes, notes, body;
+UPDATE message SET phase = 2, visible_at_ms = ?1, receipt = randomblob(16), receive_count = receive_count + 1
+WHERE seq IN (
+    SELECT seq FROM message WHERE queue = ?2 AND phase = 0 ORDER BY round, visible_at_ms, seq LIMIT ?3
+)
+RETURNING {RECEIVED};
 
 -- name: receive_by_id
-UPDATE message SET visible_at_ms = ?1, receipt = randomblob(16), receive_count = receive_count + 1
+UPDATE message SET phase = 2, visible_at_ms = ?1, receipt = randomblob(16), receive_count = receive_count + 1
 WHERE seq IN (
     SELECT seq FROM message
-    WHERE queue = ?2 AND id = ?4 AND notes IS NOT NULL AND (receipt IS NULL OR visible_at_ms <= ?3) LIMIT ?5
+    WHERE queue = ?2 AND id = ?4 AND notes IS NOT NULL AND (phase <= 1 OR phase = 2 AND visible_at_ms <= ?3) LIMIT 1
 )
-RETURNING seq, receipt, receive_count, id, sent_at_ms, group_id, attributes, notes, body;
+RETURNING {RECEIVED};
+
+-- name: receive_again
+UPDATE message SET visible_at_ms = ?1
+WHERE seq = ?2 AND receipt = ?3 AND visible_at_ms > ?4
+RETURNING {RECEIVED};
+
+-- name: in_flight
+SELECT count(*) FROM (SELECT 1 FROM message WHERE queue = ? AND phase = 2 AND visible_at_ms > ? LIMIT ?);
+
+-- name: leased
+SELECT count(*) FROM (SELECT 1 FROM message WHERE queue = ? AND phase = 4 AND visible_at_ms > ? LIMIT ?);
 
 -- name: acknowledge
 DELETE FROM message WHERE seq = ? AND receipt = ?;
@@ -37,35 +52,66 @@ WHERE held.value = message.seq || '.' || lower(hex(message.receipt));
 DELETE FROM message WHERE seq IN (SELECT CAST(value AS INTEGER) FROM json_each(?));
 
 -- name: hand_back
-UPDATE message SET visible_at_ms = ?1, receipt = NULL WHERE seq = ?2 AND receipt = ?3;
-
--- name: hand_back_noted
-UPDATE message SET visible_at_ms = ?1, receipt = NULL, notes = ?4 WHERE seq = ?2 AND receipt = ?3;
-
--- name: forward
-UPDATE message SET queue = ?4, visible_at_ms = ?1, receipt = NULL, receive_count = 0, notes = ?5, body = ?6
-WHERE seq = ?2 AND receipt = ?3;
-
--- name: give_up
 UPDATE message
-SET queue = ?1, visible_at_ms = ?2, receipt = NULL, receive_count = 0, notes = coalesce(notes, '{"v":1,"forwards":1}')
-WHERE seq = ?3;
+SET phase = iif(phase < 3, ?4, 3), visible_at_ms = ?3, receipt = NULL, receive_count = receive_count - ?5
+WHERE seq = ?1 AND receipt = ?2;
+
+-- name: content
+SELECT id, sent_at_ms, group_id, attributes, body FROM message WHERE seq = ?;
+
+-- name: note
+UPDATE message SET notes = ?2, checksum = ?3 WHERE seq = ?1;
 
 -- name: extend
-UPDATE message SET visible_at_ms = ?1 WHERE seq = ?2 AND receipt = ?3;
+UPDATE message SET phase = iif(phase < 3, 2, 4), visible_at_ms = ?3 WHERE seq = ?1 AND receipt = ?2;
 
--- name: browse
-SELECT seq, visible_at_ms, id, sent_at_ms, group_id, attributes, notes, body FROM message
-WHERE queue = ?1 AND (visible_at_ms, seq) > (?2, ?3) ORDER BY visible_at_ms, seq LIMIT ?4;
+-- name: set_aside
+UPDATE message SET phase = 5, receipt = NULL, expires_at_ms = NULL WHERE seq = ?;
 
--- name: count_ready
-SELECT count(*) FROM message WHERE queue = ? AND visible_at_ms <= ?;
+-- name: expired
+DELETE FROM message WHERE seq IN (SELECT seq FROM message WHERE expires_at_ms <= ?1 ORDER BY expires_at_ms LIMIT ?2)
+RETURNING queue, group_id, phase;
 
--- name: count_waiting
-SELECT count(receipt), count(*) FROM message WHERE queue = ? AND visible_at_ms > ?;
+-- name: postpone_expiry
+UPDATE message SET expires_at_ms = expires_at_ms + ? WHERE expires_at_ms IS NOT NULL;
+
+-- name: browse_ready
+SELECT seq, round, visible_at_ms, '', id, sent_at_ms, group_id, attributes, notes, body FROM message
+WHERE queue = ?1 AND phase = 0 AND (round, visible_at_ms, seq) > (?2, ?3, ?5)
+ORDER BY round, visible_at_ms, seq LIMIT ?6;
+
+-- name: browse_delayed
+SELECT seq, 0, visible_at_ms, '', id, sent_at_ms, group_id, attributes, notes, body FROM message
+WHERE queue = ?1 AND phase = 1 AND (visible_at_ms, seq) > (?3, ?5) ORDER BY visible_at_ms, seq LIMIT ?6;
+
+-- name: browse_in_flight
+SELECT seq, 0, visible_at_ms, '', id, sent_at_ms, group_id, attributes, notes, body FROM message
+WHERE queue = ?1 AND phase = 2 AND (visible_at_ms, seq) > (?3, ?5) ORDER BY visible_at_ms, seq LIMIT ?6;
+
+-- name: browse_in_line
+SELECT seq, 0, 0, group_id, id, sent_at_ms, group_id, attributes, notes, body FROM message
+WHERE queue = ?1 AND phase BETWEEN 3 AND 4 AND (group_id, seq) > (?4, ?5) ORDER BY group_id, seq LIMIT ?6;
+
+-- name: depth
+SELECT
+    (SELECT count(*) FROM message WHERE queue = ?1 AND phase = 0),
+    (SELECT count(*) FROM message WHERE queue = ?1 AND phase = 1 AND visible_at_ms <= ?2),
+    (SELECT count(*) FROM message WHERE queue = ?1 AND phase = 1 AND visible_at_ms > ?2),
+    (SELECT count(*) FROM message WHERE queue = ?1 AND phase = 2 AND visible_at_ms <= ?2),
+    (SELECT count(*) FROM message WHERE queue = ?1 AND phase = 2 AND visible_at_ms > ?2);
+
+-- name: depth_in_line
+SELECT
+    coalesce(sum(visible_at_ms <= ?2), 0),
+    coalesce(sum(visible_at_ms > ?2 AND phase = 4), 0),
+    coalesce(sum(visible_at_ms > ?2 AND phase = 3), 0)
+FROM message WHERE queue = ?1 AND phase BETWEEN 3 AND 4;
 
 -- name: next_visible
-SELECT min(visible_at_ms) FROM message WHERE queue = ?;
-
--- name: purge
-DELETE FROM message WHERE queue = ?;
+SELECT min(at) FROM (
+    SELECT * FROM (SELECT visible_at_ms AS at FROM message WHERE queue = ?1 AND phase = 0 LIMIT 1)
+    UNION ALL
+    SELECT min(visible_at_ms) FROM message WHERE queue = ?1 AND phase = 1
+    UNION ALL
+    SELECT min(visible_at_ms) FROM message WHERE queue = ?1 AND phase = 2
+);

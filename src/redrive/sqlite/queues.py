@@ -1,0 +1,206 @@
+"""The queues of a database: what each is, and what it may become."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import apsw
+
+from redrive.broker import QueueSpec
+from redrive.errors import BrokerError, LimitExceeded, QueueConflict, QueueNotFound
+from redrive.sqlite.statements import named
+
+LONGEST_DELAY = 900.0
+"""Seconds. Source: Amazon SQS, SendMessage `DelaySeconds`: 0 to 900."""
+RETENTION = (60.0, 1_209_600.0)
+"""Seconds. Source: Amazon SQS, SetQueueAttributes `MessageRetentionPeriod`: 60 to 1,209,600 (14 days)."""
+MOST_RECEIVES = 1_000
+"""Source: Amazon SQS, SetQueueAttributes, RedrivePolicy `maxReceiveCount`: 1 to 1,000."""
+LARGEST_MESSAGE = (1_024, 1_048_576)
+"""Bytes. Source: Amazon SQS, SetQueueAttributes `MaximumMessageSize`: 1,024 to 1,048,576 (1 MiB)."""
+MOST_SOURCES = 10
+"""Source: Amazon SQS, SetQueueAttributes, RedriveAllowPolicy `sourceQueueArns`: at most 10."""
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
+_SQL = named("queues.sql")
+
+
+class Queue(NamedTuple):
+    """A queue, as the engine needs it on every call."""
+
+    id: int
+    name: str
+    fifo: int
+    content_deduplication: int
+    delay_ms: int
+    retention_ms: int | None
+    dead_letter_queue: str | None
+    max_receives: int | None
+    largest_message: int
+    round: int
+
+    def expires_at_ms(self, now_ms: int) -> int | None:
+        """When what enters now is deleted; None: never."""
+        return None if self.retention_ms is None else now_ms + self.retention_ms
+
+
+class Queues:
+    """Queues on one connection."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._execute = connection.execute
+        self._changes = connection.changes
+
+    def named(self, name: str) -> Queue:
+        """The queue of this name.
+
+        Raises:
+            QueueNotFound: If there is none.
+        """
+        row = self._execute(_SQL["queue"], (name,)).fetchone()
+        if row is None:
+            raise QueueNotFound(name)
+        return Queue(*row)
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        return [name for (name,) in self._execute(_SQL["names"])]
+
+    def name_of(self, number: int | None) -> str | None:
+        """The name of a queue that a message remembers; None when it was deleted."""
+        found: str | None = self._execute(_SQL["name_of"], (number,)).get
+        return found
+
+    def has_sources(self, name: str) -> bool:
+        """Whether it is some queue's dead-letter queue."""
+        return self._execute(_SQL["sources"], (name,)).fetchone() is not None
+
+    def declare(self, specs: Sequence[QueueSpec], now_ms: int) -> None:
+        """Make the queues exist as described, all of them or none; repeating it writes nothing.
+
+        A new retention counts for what is in the queue, from when each message entered.
+
+        Raises:
+            LimitExceeded: If a name or a setting is outside what a queue may have.
+            QueueNotFound: If a dead-letter queue neither exists nor is among them.
+            QueueConflict: If a queue would have to change its kind, or may not have that dead-letter queue.
+        """
+        planned = {name: self._spec(name) for name in self.names()} | {spec.name: spec for spec in specs}
+        for spec in specs:
+            if error := _refused(spec, planned) or self._other_kind(spec):
+                raise error
+        for spec in specs:
+            self._write(spec, now_ms)
+
+    def delete(self, name: str) -> int:
+        """Delete a queue and all that is in it; how many messages that were.
+
+        Raises:
+            QueueNotFound: If there is none.
+        """
+        number = self.named(name).id
+        gone = self.empty(number)
+        for statement in ("forget_deduplication", "forget_attempts", "delete"):
+            self._execute(_SQL[statement], (number,))
+        return gone
+
+    def empty(self, number: int) -> int:
+        """Delete everything in a queue; how many messages that were."""
+        self._execute(_SQL["delete_messages"], (number,))
+        gone = self._changes()
+        self._execute(_SQL["delete_lines"], (number,))
+        self._execute(_SQL["delete_tenants"], (number,))
+        return gone
+
+    def _spec(self, name: str) -> QueueSpec:
+        ((fifo, dead_letter_queue, max_receives, allowed),) = self._execute(_SQL["spec"], (name,))
+        return QueueSpec(
+            name=name,
+            fifo=bool(fifo),
+            dead_letter_queue=dead_letter_queue,
+            max_receives=max_receives,
+            allowed_sources=None if allowed is None else tuple(json.loads(allowed)),
+        )
+
+    def _other_kind(self, spec: QueueSpec) -> QueueConflict | None:
+        row = self._execute(_SQL["spec"], (spec.name,)).fetchone()
+        if row is None or bool(row[0]) is spec.fifo:
+            return None
+        kinds = ("a FIFO queue", "a standard queue") if row[0] else ("a standard queue", "a FIFO queue")
+        return QueueConflict(
+            spec.name,
+            f"is {kinds[0]} and cannot become {kinds[1]}",
+            "give the new one another name, or delete this one",
+        )
+
+    def _write(self, spec: QueueSpec, now_ms: int) -> None:
+        before = self._execute(_SQL["retention"], (spec.name,)).fetchone()
+        retention = None if spec.retention is None else int(spec.retention * 1000)
+        allowed = None if spec.allowed_sources is None else json.dumps(spec.allowed_sources)
+        self._execute(
+            _SQL["declare"],
+            (
+                spec.name,
+                spec.fifo,
+                spec.content_deduplication,
+                int(spec.delay * 1000),
+                retention,
+                spec.dead_letter_queue,
+                spec.max_receives,
+                allowed,
+                spec.largest_message,
+            ),
+        )
+        if before is not None and before[1] != retention:
+            number, old = before
+            self._execute(_SQL["retain"], (number, old, retention, now_ms))
+
+
+def _refused(spec: QueueSpec, planned: dict[str, QueueSpec]) -> BrokerError | None:
+    return _out_of_limits(spec) or _misdirected(spec, planned)
+
+
+def _out_of_limits(spec: QueueSpec) -> LimitExceeded | None:
+    sources = () if spec.allowed_sources is None else spec.allowed_sources
+    for what, value, good, limit in (
+        ("name of a queue", spec.name, _NAME.fullmatch(spec.name), "1 to 80 of the characters A-Z, a-z, 0-9, _ and -"),
+        ("content_deduplication", True, spec.fifo or not spec.content_deduplication, "for FIFO queues: add fifo=True"),
+        ("delay of a queue", spec.delay, 0 <= spec.delay <= LONGEST_DELAY, "from 0 to 900 seconds"),
+        (
+            "retention",
+            spec.retention,
+            spec.retention is None or RETENTION[0] <= spec.retention <= RETENTION[1],
+            "from 60 to 1209600 seconds, or None to keep for ever",
+        ),
+        (
+            "largest_message",
+            spec.largest_message,
+            LARGEST_MESSAGE[0] <= spec.largest_message <= LARGEST_MESSAGE[1],
+            "from 1024 to 1048576 bytes",
+        ),
+        ("allowed_sources", sources, len(sources) <= MOST_SOURCES, "at most 10 names, or None for every queue"),
+    ):
+        if not good:
+            return LimitExceeded(what, value, limit)
+    return None
+
+
+def _misdirected(spec: QueueSpec, planned: dict[str, QueueSpec]) -> BrokerError | None:
+    """Why its dead letters cannot go where it says."""
+    if spec.dead_letter_queue is None and spec.max_receives is None:
+        return None
+    if spec.dead_letter_queue is None or spec.max_receives is None or not 1 <= spec.max_receives <= MOST_RECEIVES:
+        return LimitExceeded("max_receives", spec.max_receives, "from 1 to 1000, together with a dead_letter_queue")
+    target = planned.get(spec.dead_letter_queue)
+    if target is None:
+        return QueueNotFound(spec.dead_letter_queue)
+    if target.fifo is not spec.fifo:
+        return QueueConflict(target.name, f"is not of the kind of {spec.name!r}", "use a FIFO queue for a FIFO queue")
+    if target.allowed_sources is not None and spec.name not in target.allowed_sources:
+        return QueueConflict(
+            target.name, f"does not take the dead letters of {spec.name!r}", "add it to its allowed_sources"
+        )
+    return None
