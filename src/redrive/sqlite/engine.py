@@ -158,7 +158,7 @@ class Engine:
         Args:
             queue: where from.
             limit: 1 or more.
-            lease: seconds, 0 to 43,200.
+            lease: seconds, 0 to 43,200; 0 is one millisecond, or a message could be given twice in one answer.
             now_ms: engine time.
             ids: only these, delayed ones too (they have to carry notes: parked and dead messages do).
             attempt: on a FIFO queue, a receive with the id of an earlier one, within five minutes, gets the same
@@ -172,7 +172,7 @@ class Engine:
             raise error
         source = self._queues.named(queue)
         self.expire(now_ms)
-        wanted = Lease(source.id, now_ms, now_ms + int(lease * 1000))
+        wanted = Lease(source.id, now_ms, now_ms + max(1, int(lease * 1000)))
         if attempt is not None and source.fifo:
             return self._receive_once(source, wanted, limit, attempt)
         return self._deliveries(source, self._take(source, wanted, limit, ids))
@@ -262,9 +262,17 @@ class Engine:
 
     # Entering a queue
 
-    def enter(self, target: Queue, one: Outgoing, now_ms: int, *, origin: int | None = None) -> None:
+    def enter(
+        self,
+        target: Queue,
+        one: Outgoing,
+        now_ms: int,
+        *,
+        origin: int | None = None,
+        expires_at_ms: int | None = None,
+    ) -> None:
         """Put a message that was checked into a queue, behind all others (invariant 9)."""
-        row = self._row(target, one, now_ms, origin)
+        row = self._row(target, one, now_ms, origin, expires_at_ms)
         self._insert([row])
         if target.fifo:
             self._lines.join(target.id, one.message.group or "", row[3])
@@ -283,7 +291,14 @@ class Engine:
         self._memory.remember_sent(target, key, sent, now_ms)
         return sent
 
-    def _row(self, target: Queue, one: Outgoing, now_ms: int, origin: int | None = None) -> tuple[Any, ...]:
+    def _row(
+        self,
+        target: Queue,
+        one: Outgoing,
+        now_ms: int,
+        origin: int | None = None,
+        expires_at_ms: int | None = None,
+    ) -> tuple[Any, ...]:
         columns = content_of(one.message)
         delay_ms = int(one.delay * 1000) or target.delay_ms
         if target.fifo:
@@ -295,7 +310,7 @@ class Engine:
             phase,
             number,
             now_ms + delay_ms,
-            target.expires_at_ms(now_ms),
+            expires_at_ms or target.expires_at_ms(now_ms),
             origin,
             checksum(columns),
             columns[1],
@@ -359,15 +374,15 @@ class Engine:
     def _receive_once(self, source: Queue, lease: Lease, limit: int, attempt: str) -> list[Delivery]:
         """Answer an attempt as it was answered before, unless something happened to what it was given."""
         given = self._memory.received_before(source, attempt, lease.now_ms)
-        keys = [(int(number), bytes.fromhex(secret)) for number, _, secret in (one.partition(".") for one in given)]
-        rows = [
-            Row(values)
-            for seq, receipt in keys
-            for values in self._execute(_SQL["receive_again"], (lease.until_ms, seq, receipt, lease.now_ms)).fetchall()
-        ]
-        if not given or len(rows) < len(given):
+        receipts = json.dumps(given)
+        if given and self._execute(_SQL["count_leased"], (receipts, lease.now_ms)).get == len(given):
+            rows = [
+                Row(values) for values in self._execute(_SQL["receive_again"], (lease.until_ms, receipts)).fetchall()
+            ]
+            rows.sort(key=lambda row: row.seq)
+            self._renew_rows(source, rows, lease.now_ms)
+        else:
             rows = self._take(source, lease, limit, None)
-        self._renew_rows(source, rows, lease.now_ms)
         deliveries = self._deliveries(source, rows)
         self._memory.remember_received(source, attempt, [one.receipt for one in deliveries], lease.now_ms)
         return deliveries
@@ -405,8 +420,9 @@ class Engine:
             given_up = message_of(row.content)
             if given_up.notes is NOTHING:  # some, so that it is found by its id
                 given_up = replace(given_up, notes=Notes(forwards=1))
+            expires = dead.retention_of_dead(source, self._execute(_SQL["expires"], (row.seq,)).get, now_ms)
             self._execute(_SQL["acknowledge"], (row.seq, row.receipt))
-            self.enter(dead, Outgoing(message=given_up), now_ms, origin=source.id)
+            self.enter(dead, Outgoing(message=given_up), now_ms, origin=source.id, expires_at_ms=expires)
         self._renew_rows(source, over, now_ms)
         return [row for row in rows if row.receive_count <= limit]
 

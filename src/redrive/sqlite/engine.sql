@@ -30,10 +30,16 @@ WHERE seq IN (
 )
 RETURNING {RECEIVED};
 
+-- name: count_leased
+SELECT count(*) FROM json_each(?1) AS given JOIN message ON message.seq = CAST(given.value AS INTEGER)
+WHERE given.value = message.seq || '.' || lower(hex(message.receipt)) AND message.visible_at_ms > ?2;
+
 -- name: receive_again
-UPDATE message SET visible_at_ms = ?1
-WHERE seq = ?2 AND receipt = ?3 AND visible_at_ms > ?4
+UPDATE message SET visible_at_ms = ?1 WHERE seq IN (SELECT CAST(value AS INTEGER) FROM json_each(?2))
 RETURNING {RECEIVED};
+
+-- name: expires
+SELECT expires_at_ms FROM message WHERE seq = ?;
 
 -- name: in_flight
 SELECT count(*) FROM (SELECT 1 FROM message WHERE queue = ? AND phase = 2 AND visible_at_ms > ? LIMIT ?);

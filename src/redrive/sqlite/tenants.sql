@@ -4,7 +4,7 @@ ON CONFLICT (queue, group_id) DO UPDATE SET round = max(round + 1, ?3)
 RETURNING round;
 
 -- name: advance
-UPDATE queue SET round = ?2 WHERE id = ?1;
+UPDATE queue SET round = max(round, ?2) WHERE id = ?1;
 
 -- name: sweep
 DELETE FROM tenant WHERE (queue, group_id) IN (
