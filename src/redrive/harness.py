@@ -15,7 +15,7 @@ from random import Random
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from redrive.broker import Broker, Sent
+from redrive.broker import Acknowledge, Broker, Forward, Return, Sent, Settlement
 from redrive.brokers.sqlite import SqliteBroker
 from redrive.calling import Held
 from redrive.catalogue import Intake
@@ -25,7 +25,8 @@ from redrive.dependency import Dependency
 from redrive.errors import BrokerError, DeclarationError, StoreError
 from redrive.healer import Healer
 from redrive.leadership import Leadership
-from redrive.message import Delivery, Message
+from redrive.message import Message
+from redrive.order import Order, let_through
 from redrive.queue import Queue
 from redrive.runtime import Runtime
 from redrive.sqlite.writer import InlineDatabase
@@ -172,22 +173,32 @@ class Harness(Generic[R]):
     async def _turn_everything(self) -> int:
         ran = 0
         for consumer, turns in self._turns.values():
-            deliveries = await self._runtime.broker.receive(
-                consumer.queue, limit=consumer.concurrency, lease=consumer.lease
-            )
-            await asyncio.gather(*(self._turn(turns, delivery) for delivery in deliveries))
+            if not (room := await let_through(consumer, consumer.concurrency, in_hand=0)):
+                continue
+            deliveries = await self._runtime.broker.receive(consumer.queue, limit=room, lease=consumer.lease)
+            order = Order(fifo=consumer.fifo)
+            first = [held for held in map(Held, deliveries) if order.enter(held)]
+            await asyncio.gather(*(self._line(turns, held, order) for held in first))
             ran += len(deliveries)
         return ran
 
-    async def _turn(self, turns: Turns, delivery: Delivery) -> None:
+    async def _line(self, turns: Turns, held: Held | None, order: Order) -> None:
+        """One message and what is behind it, in order, as the pump does it."""
+        while held is not None:
+            settlement = await self._turn(turns, held)
+            held, back = order.leave(held, gone=isinstance(settlement, (Acknowledge, Forward)))
+            await self._runtime.broker.settle([Return(delivery=one.delivery, uncounted=True) for one in back])
+
+    async def _turn(self, turns: Turns, held: Held) -> Settlement | None:
         try:
-            settlement = await turns.turn(Held(delivery))
+            settlement = await turns.turn(held)
         except (StoreError, BrokerError):
-            settlement = turns.back(delivery, 1.0)
+            settlement = turns.back(held.delivery, 1.0)
         if settlement is not None:
             (error,) = await self._runtime.broker.settle([settlement])
             if error is not None:
                 raise error
+        return settlement
 
     async def _settle_down(self) -> int:
         """Drain, and let healers, timekeeper and intake do what is due at this instant."""

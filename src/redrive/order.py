@@ -1,10 +1,13 @@
-"""Order in hand: of one group of a FIFO queue, one message is handled at a time, and none after one that comes back."""
+"""Order in hand, and consumers that pause while a dependency is down, so that nothing leaves its place."""
 
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 from redrive.calling import Held
+from redrive.circuit import State
+from redrive.consumer import Consumer
 
 
 class Order:
@@ -53,3 +56,19 @@ class Order:
         for behind in self._behind.values():
             behind.clear()
         return waiting
+
+
+async def let_through(consumer: Consumer[Any], room: int, *, in_hand: int) -> int:
+    """How many messages to receive now: none while a circuit is open, one while it is half-open, or as there is room.
+
+    A consumer that parks receives whatever its circuits say.
+
+    Raises:
+        StoreError: If the store is away and nothing is known.
+    """
+    if not consumer.pauses:
+        return room
+    states = [await one.gate.state() for one in consumer.needs.values() if one.gate is not None]
+    if State.OPEN in states:
+        return 0
+    return 1 - in_hand if State.HALF_OPEN in states else room

@@ -19,12 +19,11 @@ from typing import Any
 from redrive.board import Board
 from redrive.broker import Acknowledge, Forward, Return, Settlement
 from redrive.calling import Held
-from redrive.circuit import State
 from redrive.consumer import Consumer
 from redrive.errors import BrokerError, ClaimLost, StaleReceipt, StoreError
 from redrive.message import Delivery
 from redrive.once import Claims
-from redrive.order import Order
+from redrive.order import Order, let_through
 from redrive.runtime import Runtime
 from redrive.store import CONTROLS, SUSPECTS
 from redrive.turn import Turns
@@ -130,7 +129,7 @@ class Pump:
                 if await self._paused():
                     await self._pause(1.0)
                     continue
-                if self._consumer.pauses and (room := await self._let_through(room)) <= 0:
+                if (room := await let_through(self._consumer, room, in_hand=len(self._in_hand))) <= 0:
                     await self._pause(_LOOK_AGAIN)
                     continue
                 await self._receive(room)
@@ -165,14 +164,6 @@ class Pump:
             self._in_hand[delivery.receipt] = held
             if self._order.enter(held):
                 self._waiting.put_nowait(held)
-
-    async def _let_through(self, room: int) -> int:
-        """How many messages to receive while the circuits are as they are: none, one on trial, or as there is room."""
-        gates = [one.gate for one in self._consumer.needs.values() if one.gate is not None]
-        states = [await gate.state() for gate in gates]
-        if State.OPEN in states:
-            return 0
-        return 1 - len(self._in_hand) if State.HALF_OPEN in states else room
 
     def _hand_back(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:

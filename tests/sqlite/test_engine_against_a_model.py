@@ -26,6 +26,7 @@ from redrive.errors import LimitExceeded, QueueConflict, QueueNotFound, StaleRec
 from redrive.message import MAX_BODY, NOTHING, Delivery, Message, Notes
 from redrive.sqlite.database import connect
 from redrive.sqlite.engine import Engine
+from redrive.sqlite.move_tasks import MoveTask
 from tests.sqlite.model import IN_FLIGHT, IN_LINE, LEASED, Model, Move, Row
 
 MAX_RECEIVES = 2
@@ -337,7 +338,7 @@ class AgainstAModel(RuleBasedStateMachine):
 
     # Help
 
-    def tasks(self, source: str) -> list[object]:
+    def tasks(self, source: str) -> list[MoveTask]:
         return list(self.engine.moves.list(source))
 
     def outgoing(self, queue: str, delay: float, noted: bool, tenant: str, key: int | None) -> Outgoing:  # noqa: FBT001
