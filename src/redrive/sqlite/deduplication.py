@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 
 import apsw
 
-from redrive.broker import Outgoing, Sent
-from redrive.errors import LimitExceeded
+from redrive.broker import Sent
 from redrive.sqlite.queues import Queue
 from redrive.sqlite.statements import named
 
 INTERVAL_MS = 300_000
 """Source: Amazon SQS, "Exactly-once processing": the deduplication interval is 5 minutes."""
-_LONGEST_ID = 128
-"""Characters. Source: Amazon SQS, SendMessage `MessageDeduplicationId` and ReceiveMessage `ReceiveRequestAttemptId`."""
 _SQL = named("deduplication.sql")
 
 
@@ -47,20 +43,3 @@ class Deduplication:
         """Forget what is older than five minutes."""
         self._execute(_SQL["forget_sent"], (now_ms,))
         self._execute(_SQL["forget_received"], (now_ms,))
-
-
-def deduplication_key(queue: Queue, one: Outgoing) -> str | LimitExceeded:
-    """What makes a message on a FIFO queue a duplicate of another; or why it cannot be sent there."""
-    if one.deduplication_id is not None:
-        return refused_id("deduplication id", one.deduplication_id) or one.deduplication_id
-    if queue.content_deduplication:
-        return hashlib.sha256(one.message.body).hexdigest()
-    return LimitExceeded(
-        "deduplication id", None, f"1 to {_LONGEST_ID} characters, or declare the queue with content_deduplication=True"
-    )
-
-
-def refused_id(what: str, value: str) -> LimitExceeded | None:
-    """Why this is no id."""
-    good = 1 <= len(value) <= _LONGEST_ID and value.isascii() and value.isprintable() and " " not in value
-    return None if good else LimitExceeded(what, value, f"1 to {_LONGEST_ID} letters, digits and punctuation marks")

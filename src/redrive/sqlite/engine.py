@@ -36,47 +36,24 @@ from redrive.broker import (
     Results,
     Return,
     Sends,
-    Sent,
     Settlement,
 )
 from redrive.errors import BrokerError, LimitExceeded, QueueNotFound, StaleReceipt
 from redrive.message import NOTHING, Delivery, Message, Notes
-from redrive.sqlite.deduplication import Deduplication, deduplication_key, refused_id
+from redrive.sqlite.arrivals import Arrivals
+from redrive.sqlite.deduplication import Deduplication
+from redrive.sqlite.limits import LONGEST_LEASE, refused, refused_receive
 from redrive.sqlite.lines import Lease, Lines
 from redrive.sqlite.move_tasks import MoveTasks
-from redrive.sqlite.queues import LONGEST_DELAY, Queue, Queues
-from redrive.sqlite.rows import (
-    COLUMNS,
-    DELAYED,
-    IN_LINE,
-    LEASED,
-    READY,
-    RECEIVED,
-    WIDTH,
-    Row,
-    checksum,
-    content_of,
-    key_of,
-    message_of,
-)
+from redrive.sqlite.queues import Queue, Queues
+from redrive.sqlite.rows import DELAYED, IN_LINE, LEASED, READY, RECEIVED, Row, checksum, key_of, message_of
 from redrive.sqlite.statements import named
 from redrive.sqlite.tenants import Tenants
 
-LONGEST_LEASE = 43_200.0
-"""Seconds. Source: Amazon SQS, ReceiveMessage `VisibilityTimeout`: 0 to 43,200."""
 MOST_IN_FLIGHT = 120_000
 """Messages in flight in one queue. Source: Amazon SQS quotas, "In-flight messages per queue", standard and FIFO."""
 
-_LONGEST_GROUP = 128
-"""Characters. Source: Amazon SQS, SendMessage `MessageGroupId`."""
-_SQL = {
-    name: sql.replace("{RECEIVED}", RECEIVED).replace("{COLUMNS}", COLUMNS) for name, sql in named("engine.sql").items()
-}
-_ROWS_AT_ONCE = (128, 32, 8, 1)
-"""How many messages one statement inserts. Each statement lets go of the interpreter's lock and has to get it back from
-an event loop, which keeps it for up to 5 ms: what a send costs is statements, more than rows."""
-_VALUES = f"({', '.join('?' * WIDTH)})"
-_SEND = {rows: f"{_SQL['send']} {', '.join([_VALUES] * rows)}" for rows in _ROWS_AT_ONCE}
+_SQL = {name: sql.replace("{RECEIVED}", RECEIVED) for name, sql in named("engine.sql").items()}
 _EXPIRED_AT_ONCE = 500
 _BROWSED = ("browse_ready", "browse_delayed", "browse_in_flight", "browse_in_line")
 _FIRST = (0, -(2**62), -(2**62), "", 0)
@@ -92,6 +69,7 @@ class Engine:
         self._lines = Lines(connection)
         self._tenants = Tenants(connection)
         self._memory = Deduplication(connection)
+        self._arrivals = Arrivals(connection, self._lines, self._tenants, self._memory)
         self.moves = MoveTasks(connection, self, self._queues)
         """The message move tasks."""
         self.became_ready: set[str] = set()
@@ -133,12 +111,7 @@ class Engine:
         """
         target = self._queues.named(queue)
         self.became_ready.add(queue)
-        if target.fifo:
-            return [self._send_in_line(target, one, now_ms) for one in messages]
-        results: Sends = [_refused(one, target) for one in messages]
-        good = [one for one, error in zip(messages, results, strict=True) if error is None]
-        self._insert([self._row(target, one, now_ms) for one in good])
-        return results
+        return self._arrivals.send(target, messages, now_ms)
 
     def receive(
         self,
@@ -168,7 +141,7 @@ class Engine:
             QueueNotFound: If the queue does not exist.
             LimitExceeded: If the limit, the lease or the attempt id is out of range.
         """
-        if error := _refused_receive(limit, lease, attempt):
+        if error := refused_receive(limit, lease, attempt):
             raise error
         source = self._queues.named(queue)
         self.expire(now_ms)
@@ -259,71 +232,6 @@ class Engine:
         self.expire(now_ms)
         self._memory.sweep(now_ms)
         self._tenants.sweep()
-
-    # Entering a queue
-
-    def enter(
-        self,
-        target: Queue,
-        one: Outgoing,
-        now_ms: int,
-        *,
-        origin: int | None = None,
-        expires_at_ms: int | None = None,
-    ) -> None:
-        """Put a message that was checked into a queue, behind all others (invariant 9)."""
-        row = self._row(target, one, now_ms, origin, expires_at_ms)
-        self._insert([row])
-        if target.fifo:
-            self._lines.join(target.id, one.message.group or "", row[3])
-        self.became_ready.add(target.name)
-
-    def _send_in_line(self, target: Queue, one: Outgoing, now_ms: int) -> BrokerError | Sent:
-        if refused := _refused(one, target) or _refused_in_line(one):
-            return refused
-        key = deduplication_key(target, one)
-        if isinstance(key, LimitExceeded):
-            return key
-        if before := self._memory.sent_before(target, key, now_ms):
-            return before
-        self.enter(target, one, now_ms)
-        sent = Sent(id=one.message.id, sequence=self._execute(_SQL["last_seq"]).get)
-        self._memory.remember_sent(target, key, sent, now_ms)
-        return sent
-
-    def _row(
-        self,
-        target: Queue,
-        one: Outgoing,
-        now_ms: int,
-        origin: int | None = None,
-        expires_at_ms: int | None = None,
-    ) -> tuple[Any, ...]:
-        columns = content_of(one.message)
-        delay_ms = int(one.delay * 1000) or target.delay_ms
-        if target.fifo:
-            phase, number = IN_LINE, 0
-        else:
-            phase, number = DELAYED if delay_ms else READY, self._tenants.round(target, one.message.group)
-        return (
-            target.id,
-            phase,
-            number,
-            now_ms + delay_ms,
-            expires_at_ms or target.expires_at_ms(now_ms),
-            origin,
-            checksum(columns),
-            columns[1],
-            columns[0],
-            *columns[2:],
-        )
-
-    def _insert(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        done = 0
-        for size in _ROWS_AT_ONCE:
-            while len(rows) - done >= size:
-                self._execute(_SEND[size], [value for row in rows[done : done + size] for value in row])
-                done += size
 
     # Receiving
 
@@ -420,9 +328,9 @@ class Engine:
             given_up = message_of(row.content)
             if given_up.notes is NOTHING:  # some, so that it is found by its id
                 given_up = replace(given_up, notes=Notes(forwards=1))
-            expires = dead.retention_of_dead(source, self._execute(_SQL["expires"], (row.seq,)).get, now_ms)
+            expires = dead.end_of_dead_letter(source, self._execute(_SQL["expires"], (row.seq,)).get)
             self._execute(_SQL["acknowledge"], (row.seq, row.receipt))
-            self.enter(dead, Outgoing(message=given_up), now_ms, origin=source.id, expires_at_ms=expires)
+            self._enter(dead, Outgoing(message=given_up), now_ms, origin=source.id, expires_at_ms=expires)
         self._renew_rows(source, over, now_ms)
         return [row for row in rows if row.receive_count <= limit]
 
@@ -443,13 +351,19 @@ class Engine:
         if moved.notes is not NOTHING:
             moved = replace(moved, notes=moved.notes.fresh(now_ms))
         self._execute(_SQL["acknowledge"], (row.seq, row.receipt))
-        self.enter(target, Outgoing(message=moved), now_ms)
+        self._enter(target, Outgoing(message=moved), now_ms)
         self._renew_rows(source, [row], now_ms)
 
     def leave_row(self, source: Queue, row: Row, now_ms: int) -> None:
         """Hand a leased row back as if it had not been received."""
         self._execute(_SQL["hand_back"], (row.seq, row.receipt, now_ms, READY, 1))
         self._renew_rows(source, [row], now_ms)
+
+    def _enter(
+        self, target: Queue, one: Outgoing, now_ms: int, *, origin: int | None = None, expires_at_ms: int | None = None
+    ) -> None:
+        self._arrivals.enter(target, one, now_ms, origin=origin, expires_at_ms=expires_at_ms)
+        self.became_ready.add(target.name)
 
     # Settling
 
@@ -495,11 +409,11 @@ class Engine:
             target, source = self._queues.named(forward.queue), self._queues.named(delivery.queue)
         except QueueNotFound as error:
             return error
-        if refused := _refused(outgoing, target) or (_refused_in_line(outgoing) if target.fifo else None):
-            return refused
+        if too_much := refused(outgoing, target):
+            return too_much
         if stale := self._held(delivery, "acknowledge"):
             return stale
-        self.enter(target, outgoing, now_ms, origin=source.id if source.dead_letter_queue == target.name else None)
+        self._enter(target, outgoing, now_ms, origin=source.id if source.dead_letter_queue == target.name else None)
         return None
 
     def _held(self, delivery: Delivery, statement: str, *values: int) -> StaleReceipt | None:
@@ -524,48 +438,6 @@ class Engine:
         if source.fifo:
             for group in {row.group or "" for row in rows}:
                 self._lines.renew(source.id, group, now_ms)
-
-
-def _refused_receive(limit: int, lease: float, attempt: str | None) -> LimitExceeded | None:
-    if limit < 1:
-        return LimitExceeded("limit", limit, "1 or more")
-    if not 0 <= lease <= LONGEST_LEASE:
-        return LimitExceeded("lease", lease, "from 0 to 43200 seconds")
-    return None if attempt is None else refused_id("receive attempt id", attempt)
-
-
-def _refused(one: Outgoing, target: Queue) -> LimitExceeded | None:
-    if not 0 <= one.delay <= LONGEST_DELAY:
-        return LimitExceeded("delay", one.delay, "from 0 to 900 seconds")
-    sent = one.message
-    size = len(sent.body)
-    if sent.attributes:
-        types = sent.attribute_types or {}
-        texts = [*sent.attributes, *sent.attributes.values(), *types.values()]
-        size += sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
-    if size > target.largest_message:
-        limit = (
-            f"at most {target.largest_message} bytes with its attributes; keep the content elsewhere and send its key"
-        )
-        return LimitExceeded("size of the body", size, limit)
-    if sent.group is not None and not _is_text(sent.group):
-        return LimitExceeded("group", sent.group, "text without half of a surrogate pair")
-    return None
-
-
-def _refused_in_line(one: Outgoing) -> LimitExceeded | None:
-    group = one.message.group
-    if group is None or not 1 <= len(group) <= _LONGEST_GROUP:
-        return LimitExceeded("group", group, f"1 to {_LONGEST_GROUP} characters on a FIFO queue: send(..., group=...)")
-    return None
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _cursor(cursor: str | None) -> tuple[Any, ...]:

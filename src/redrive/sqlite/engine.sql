@@ -1,9 +1,3 @@
--- name: send
-INSERT INTO message ({COLUMNS}) VALUES
-
--- name: last_seq
-SELECT last_insert_rowid();
-
 -- name: wake
 UPDATE message SET phase = 0 WHERE seq IN (
     SELECT seq FROM (

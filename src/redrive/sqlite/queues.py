@@ -42,18 +42,14 @@ class Queue(NamedTuple):
     largest_message: int
     round: int
 
-    def expires_at_ms(self, now_ms: int) -> int | None:
-        """When what enters now is deleted; None: never."""
-        return None if self.retention_ms is None else now_ms + self.retention_ms
-
-    def retention_of_dead(self, source: Queue, expires_at_ms: int | None, now_ms: int) -> int | None:
-        """When a dead letter is deleted that the engine moves here from `source`, where it would at `expires_at_ms`.
+    def end_of_dead_letter(self, source: Queue, expires_at_ms: int | None) -> int | None:
+        """When a dead letter is deleted here that would have been at `expires_at_ms` in `source`; None: as a new one.
 
         Source: Amazon SQS, "Using dead-letter queues": on a standard queue its age counts on, on a FIFO queue it begins
         anew.
         """
         if self.retention_ms is None or self.fifo or expires_at_ms is None or source.retention_ms is None:
-            return self.expires_at_ms(now_ms)
+            return None
         return expires_at_ms - source.retention_ms + self.retention_ms
 
 

@@ -10,9 +10,9 @@ from redrive.message import NOTHING, Delivery, Message, Notes
 
 COLUMNS = (
     "queue, phase, round, visible_at_ms, expires_at_ms, origin, checksum, "
-    "sent_at_ms, id, group_id, attributes, notes, body"
+    "id, sent_at_ms, group_id, attributes, notes, body"
 )
-"""What an insert gives, in the order of `values`."""
+"""What an insert gives; the last six are the content."""
 WIDTH = COLUMNS.count(",") + 1
 
 RECEIVED = "seq, receipt, receive_count, round, origin, checksum, id, sent_at_ms, group_id, attributes, notes, body"

@@ -1,0 +1,57 @@
+"""What the engine refuses, each with the value, the limit and where the limit comes from."""
+
+from __future__ import annotations
+
+from redrive.broker import Outgoing
+from redrive.errors import LimitExceeded
+from redrive.sqlite.queues import LONGEST_DELAY, Queue
+
+LONGEST_LEASE = 43_200.0
+"""Seconds. Source: Amazon SQS, ReceiveMessage `VisibilityTimeout`: 0 to 43,200."""
+LONGEST_GROUP = 128
+"""Characters. Source: Amazon SQS, SendMessage `MessageGroupId`."""
+LONGEST_ID = 128
+"""Characters. Source: Amazon SQS, SendMessage `MessageDeduplicationId` and ReceiveMessage `ReceiveRequestAttemptId`."""
+
+
+def refused(one: Outgoing, target: Queue) -> LimitExceeded | None:
+    """Why a message cannot be sent to a queue; None: it can."""
+    if not 0 <= one.delay <= LONGEST_DELAY:
+        return LimitExceeded("delay", one.delay, "from 0 to 900 seconds")
+    message = one.message
+    size = len(message.body)
+    if message.attributes:
+        texts = [*message.attributes, *message.attributes.values(), *(message.attribute_types or {}).values()]
+        size += sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+    if size > target.largest_message:
+        limit = f"at most {target.largest_message} bytes, attributes included; keep the content elsewhere, send its key"
+        return LimitExceeded("size of the message", size, limit)
+    if target.fifo and (message.group is None or not 1 <= len(message.group) <= LONGEST_GROUP):
+        limit = f"1 to {LONGEST_GROUP} characters on a FIFO queue: send(..., group=...)"
+        return LimitExceeded("group", message.group, limit)
+    if message.group is not None and not _is_text(message.group):
+        return LimitExceeded("group", message.group, "text without half of a surrogate pair")
+    return None
+
+
+def refused_receive(limit: int, lease: float, attempt: str | None) -> LimitExceeded | None:
+    """Why nothing can be received like this."""
+    if limit < 1:
+        return LimitExceeded("limit", limit, "1 or more")
+    if not 0 <= lease <= LONGEST_LEASE:
+        return LimitExceeded("lease", lease, "from 0 to 43200 seconds")
+    return None if attempt is None else refused_id("receive attempt id", attempt)
+
+
+def refused_id(what: str, value: str) -> LimitExceeded | None:
+    """Why this is no id: letters, digits and punctuation marks, no spaces."""
+    good = 1 <= len(value) <= LONGEST_ID and value.isascii() and value.isprintable() and " " not in value
+    return None if good else LimitExceeded(what, value, f"1 to {LONGEST_ID} letters, digits and punctuation marks")
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
