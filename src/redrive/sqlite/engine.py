@@ -215,8 +215,8 @@ class Engine:
     def expire(self, now_ms: int) -> int:
         """Delete messages whose retention has ended, some hundreds at once; how many."""
         gone: list[tuple[Any, ...]] = self._execute(_SQL["expired"], (now_ms, _EXPIRED_AT_ONCE)).fetchall()
-        for queue, group in {(queue, group) for queue, group, phase in gone if phase in {IN_LINE, LEASED}}:
-            self._lines.renew(queue, group, now_ms)
+        for queue in {queue for queue, _, phase in gone if phase in {IN_LINE, LEASED}}:
+            self._lines.renew(queue, {group for its, group, _ in gone if its == queue}, now_ms)
         return len(gone)
 
     def postpone_expiry(self, by_ms: int) -> None:
@@ -243,7 +243,7 @@ class Engine:
         room = min(limit, self._room(source, lease.now_ms, limit))
         while room > len(taken):
             left = room - len(taken)
-            rows = self._take_in_line(lease, left) if source.fifo else self._take_ready(source, lease, left)
+            rows = self._lines.take(lease, left) if source.fifo else self._take_ready(source, lease, left)
             kept = self._within_limit(source, self._whole(source, rows), lease.now_ms)
             taken += kept
             if len(kept) == len(rows):
@@ -254,15 +254,6 @@ class Engine:
         self._execute(_SQL["wake"], (source.id, lease.now_ms, limit))
         rows = [Row(one) for one in self._execute(_SQL["receive"], (lease.until_ms, source.id, limit)).fetchall()]
         self._tenants.received(source, [row.round for row in rows])
-        return rows
-
-    def _take_in_line(self, lease: Lease, limit: int) -> list[Row]:
-        groups = self._lines.free(lease, limit)
-        each = -(-limit // max(1, len(groups)))
-        rows: list[Row] = []
-        for group in groups:
-            rows += self._lines.take(lease, group, min(each, limit - len(rows)))
-            self._lines.renew(lease.queue, group, lease.now_ms)
         return rows
 
     def _take_by_id(self, source: Queue, lease: Lease, limit: int, ids: Sequence[str]) -> list[Row]:
@@ -342,7 +333,7 @@ class Engine:
     def take_to_move(self, source: Queue, limit: int, now_ms: int) -> list[Row]:
         """Lease up to `limit` messages, in order, whatever their receive count."""
         lease = Lease(source.id, now_ms, now_ms + 1)
-        rows = self._take_in_line(lease, limit) if source.fifo else self._take_ready(source, lease, limit)
+        rows = self._lines.take(lease, limit) if source.fifo else self._take_ready(source, lease, limit)
         return self._whole(source, rows)
 
     def move_row(self, source: Queue, row: Row, target: Queue, now_ms: int) -> None:
@@ -431,13 +422,12 @@ class Engine:
                 queue = self._queues.named(name)
             except QueueNotFound:
                 continue
-            if queue.fifo and any([self._lines.renew(queue.id, group, now_ms) for group in those]):  # noqa: C419 - all
+            if queue.fifo and self._lines.renew(queue.id, those, now_ms):
                 self.became_ready.add(name)
 
     def _renew_rows(self, source: Queue, rows: Iterable[Row], now_ms: int) -> None:
         if source.fifo:
-            for group in {row.group or "" for row in rows}:
-                self._lines.renew(source.id, group, now_ms)
+            self._lines.renew(source.id, {row.group or "" for row in rows}, now_ms)
 
 
 def _cursor(cursor: str | None) -> tuple[Any, ...]:

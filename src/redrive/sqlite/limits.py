@@ -8,10 +8,10 @@ from redrive.sqlite.queues import LONGEST_DELAY, Queue
 
 LONGEST_LEASE = 43_200.0
 """Seconds. Source: Amazon SQS, ReceiveMessage `VisibilityTimeout`: 0 to 43,200."""
-LONGEST_GROUP = 128
-"""Characters. Source: Amazon SQS, SendMessage `MessageGroupId`."""
 LONGEST_ID = 128
-"""Characters. Source: Amazon SQS, SendMessage `MessageDeduplicationId` and ReceiveMessage `ReceiveRequestAttemptId`."""
+"""Characters. Source: Amazon SQS, SendMessage `MessageGroupId` and `MessageDeduplicationId`, ReceiveMessage
+`ReceiveRequestAttemptId`: letters, digits and punctuation marks."""
+_ID = f"1 to {LONGEST_ID} letters, digits and punctuation marks"
 
 
 def refused(one: Outgoing, target: Queue) -> LimitExceeded | None:
@@ -26,8 +26,8 @@ def refused(one: Outgoing, target: Queue) -> LimitExceeded | None:
     if size > target.largest_message:
         limit = f"at most {target.largest_message} bytes, attributes included; keep the content elsewhere, send its key"
         return LimitExceeded("size of the message", size, limit)
-    if target.fifo and (message.group is None or not 1 <= len(message.group) <= LONGEST_GROUP):
-        limit = f"1 to {LONGEST_GROUP} characters on a FIFO queue: send(..., group=...)"
+    if target.fifo and (message.group is None or not _is_id(message.group)):
+        limit = f"{_ID} on a FIFO queue: send(..., group=...)"
         return LimitExceeded("group", message.group, limit)
     if message.group is not None and not _is_text(message.group):
         return LimitExceeded("group", message.group, "text without half of a surrogate pair")
@@ -44,9 +44,12 @@ def refused_receive(limit: int, lease: float, attempt: str | None) -> LimitExcee
 
 
 def refused_id(what: str, value: str) -> LimitExceeded | None:
-    """Why this is no id: letters, digits and punctuation marks, no spaces."""
-    good = 1 <= len(value) <= LONGEST_ID and value.isascii() and value.isprintable() and " " not in value
-    return None if good else LimitExceeded(what, value, f"1 to {LONGEST_ID} letters, digits and punctuation marks")
+    """Why this is no id."""
+    return None if _is_id(value) else LimitExceeded(what, value, _ID)
+
+
+def _is_id(value: str) -> bool:
+    return 1 <= len(value) <= LONGEST_ID and value.isascii() and value.isprintable() and " " not in value
 
 
 def _is_text(text: str) -> bool:

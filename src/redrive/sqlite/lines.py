@@ -10,8 +10,8 @@ the same transaction; only a lease that runs out needs no hand, for it was in th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import apsw
 
@@ -39,42 +39,48 @@ class Lines:
         """A message was put at the end of a line; where there was none, it begins with it."""
         self._execute(_SQL["join"], (queue, group, visible_at_ms))
 
-    def free(self, lease: Lease, limit: int) -> list[str]:
-        """The groups whose front may be received, those that are free longest first."""
-        return [group for (group,) in self._execute(_SQL["free"], (lease.queue, lease.now_ms, limit))]
+    def take(self, lease: Lease, limit: int) -> list[Row]:
+        """Lease up to `limit` messages from the fronts of free lines, each line's in order, and lock those lines.
 
-    def take(self, lease: Lease, group: str, limit: int) -> list[Row]:
-        """Lease up to `limit` messages from the front of a free line, in order, and lock it."""
-        front: list[Any] = self._execute(_SQL["front"], (lease.queue, group, limit)).fetchall()
-        ready = [seq for seq, _ in _ready(front, lease.now_ms)]
-        rows = self._execute(_SQL["take"], (lease.until_ms, json.dumps(ready))).fetchall()
-        return sorted(map(Row, rows), key=lambda row: row.seq)
+        Lines that are free longest come first. From each as many are taken as leaves something for the others.
+        """
+        free = [group for (group,) in self._execute(_SQL["free"], (lease.queue, lease.now_ms, limit))]
+        if not free:
+            return []
+        each = -(-limit // len(free))
+        fronts = self._fronts(lease, limit) if each == 1 else self._long_fronts(lease, free, limit, each)
+        rows = [Row(one) for one in self._execute(_SQL["take"], (lease.until_ms, json.dumps(fronts))).fetchall()]
+        self._execute(_SQL["lock"], (lease.queue, json.dumps(free), lease.until_ms))
+        place = {group: number for number, group in enumerate(free)}
+        return sorted(rows, key=lambda row: (place[row.group or ""], row.seq))
+
+    def _fronts(self, lease: Lease, limit: int) -> list[int]:
+        """The first message of each line: a line is free only when its first message's time has come."""
+        return [seq for (seq,) in self._execute(_SQL["fronts"], (lease.queue, lease.now_ms, limit))]
+
+    def _long_fronts(self, lease: Lease, free: list[str], limit: int, each: int) -> list[int]:
+        """Some messages of each line, up to the first whose time has not come: nobody overtakes it."""
+        chosen: list[int] = []
+        for group in free:
+            most = min(each, limit - len(chosen))
+            for seq, visible_at_ms in self._execute(_SQL["front"], (lease.queue, group, most)):
+                if visible_at_ms > lease.now_ms:
+                    break
+                chosen.append(seq)
+        return chosen
 
     def take_by_id(self, lease: Lease, identity: str) -> list[Row]:
         """Lease messages by their id, wherever they stand in lines of which nothing is leased."""
         parameters = (lease.until_ms, lease.queue, lease.now_ms, identity)
         return [Row(values) for values in self._execute(_SQL["take_by_id"], parameters).fetchall()]
 
-    def renew(self, queue: int, group: str, now_ms: int) -> bool:
-        """Say anew when the line's front may be received; whether that is now."""
-        state: Any = self._execute(_SQL["state"], (queue, group)).fetchone()
-        front, leased_until = state
-        if front is None:
-            self._execute(_SQL["leave"], (queue, group))
-            return False
-        free_at: int = max(front, leased_until or 0)
-        self._execute(_SQL["renew"], (queue, group, free_at))
-        return free_at <= now_ms
+    def renew(self, queue: int, groups: Iterable[str], now_ms: int) -> bool:
+        """Say anew when the fronts of these lines may be received; whether one of them may be now."""
+        those = json.dumps(list(groups))
+        self._execute(_SQL["leave"], (queue, those))
+        return any([free_at <= now_ms for (free_at,) in self._execute(_SQL["renew"], (queue, those))])  # noqa: C419 - all
 
     def next_free_ms(self, queue: int) -> int | None:
         """When the next line becomes free (past: one is); None when there is none."""
         found: int | None = self._execute(_SQL["next_free"], (queue,)).get
         return found
-
-
-def _ready(front: list[tuple[int, int]], now_ms: int) -> Iterator[tuple[int, int]]:
-    """Up to the first whose time has not come: nobody overtakes it."""
-    for seq, visible_at_ms in front:
-        if visible_at_ms > now_ms:
-            return
-        yield seq, visible_at_ms

@@ -4,6 +4,13 @@ INSERT OR IGNORE INTO line (queue, group_id, free_at_ms) VALUES (?, ?, ?);
 -- name: free
 SELECT group_id FROM line WHERE queue = ? AND free_at_ms <= ? ORDER BY free_at_ms LIMIT ?;
 
+-- name: fronts
+SELECT (
+    SELECT seq FROM message
+    WHERE message.queue = ?1 AND message.group_id = line.group_id AND phase BETWEEN 3 AND 4 ORDER BY seq LIMIT 1
+)
+FROM line WHERE queue = ?1 AND free_at_ms <= ?2 ORDER BY free_at_ms LIMIT ?3;
+
 -- name: front
 SELECT seq, visible_at_ms FROM message WHERE queue = ? AND group_id = ? AND phase BETWEEN 3 AND 4 ORDER BY seq LIMIT ?;
 
@@ -25,17 +32,28 @@ WHERE seq IN (
 )
 RETURNING {RECEIVED};
 
--- name: state
-SELECT
-    (SELECT visible_at_ms FROM message WHERE queue = ?1 AND group_id = ?2 AND phase BETWEEN 3 AND 4 ORDER BY seq LIMIT 1),
-    (SELECT max(visible_at_ms) FROM message WHERE queue = ?1 AND group_id = ?2 AND phase = 4);
+-- name: lock
+UPDATE line SET free_at_ms = ?3 WHERE queue = ?1 AND group_id IN (SELECT value FROM json_each(?2));
 
 -- name: leave
-DELETE FROM line WHERE queue = ? AND group_id = ?;
+DELETE FROM line WHERE queue = ?1 AND group_id IN (SELECT value FROM json_each(?2)) AND NOT EXISTS (
+    SELECT 1 FROM message
+    WHERE message.queue = ?1 AND message.group_id = line.group_id AND phase BETWEEN 3 AND 4
+);
 
 -- name: renew
-INSERT INTO line (queue, group_id, free_at_ms) VALUES (?1, ?2, ?3)
-ON CONFLICT (queue, group_id) DO UPDATE SET free_at_ms = ?3;
+UPDATE line SET free_at_ms = max(
+    (
+        SELECT visible_at_ms FROM message
+        WHERE message.queue = ?1 AND message.group_id = line.group_id AND phase BETWEEN 3 AND 4 ORDER BY seq LIMIT 1
+    ),
+    coalesce((
+        SELECT max(visible_at_ms) FROM message
+        WHERE message.queue = ?1 AND message.group_id = line.group_id AND phase = 4
+    ), 0)
+)
+WHERE queue = ?1 AND group_id IN (SELECT value FROM json_each(?2))
+RETURNING free_at_ms;
 
 -- name: next_free
 SELECT min(free_at_ms) FROM line WHERE queue = ?;
