@@ -186,8 +186,8 @@ class Model:
         return ready
 
     def fronts(self, queue: str, limit: int, now_ms: int) -> list[Row]:
-        free = [(self.free_at_ms(queue, group), group or "") for group in self.groups(queue)]
-        groups = [group for at, group in sorted(free) if at <= now_ms][:limit]
+        free = [(self.free_at_ms(queue, group), self.line(queue, group)[0].seq, group) for group in self.groups(queue)]
+        groups = [group for at, _, group in sorted(free) if at <= now_ms][:limit]
         each = -(-limit // max(1, len(groups)))
         chosen: list[Row] = []
         for group in groups:
@@ -248,6 +248,9 @@ class Model:
         self.enter(queue, Outgoing(message=message, delay=delay), now_ms, origin=source if dead else None)
 
     # Moving
+
+    def latest_moves(self, source: str) -> list[Move]:
+        return [move for move in reversed(self.moves) if move.source == source][:10]
 
     def step(self, move: Move, now_ms: int) -> None:
         """One move task's share of `Engine.move`."""

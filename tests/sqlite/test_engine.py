@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import apsw
@@ -12,6 +13,8 @@ from redrive.errors import LimitExceeded, QueueNotFound
 from redrive.message import NOTHING, Message, Notes
 from redrive.sqlite.database import MEMORY, connect
 from redrive.sqlite.engine import Engine
+from redrive.sqlite.rows import RECEIVED
+from redrive.sqlite.statements import named
 
 
 def test_what_does_not_exist_is_named_and_nothing_changes() -> None:
@@ -92,3 +95,22 @@ def test_what_is_ready_longest_is_received_first(limit: int) -> None:
 def test_sqlite_is_new_enough() -> None:
     """SQLite before 3.51.3 can lose committed pages when one connection writes while another checkpoints."""
     assert tuple(map(int, apsw.sqlite_lib_version().split("."))) >= (3, 51, 3)
+
+
+STATEMENTS = [
+    (name, sql)
+    for source in ("engine", "lines", "tenants", "deduplication", "move_tasks")
+    for name, sql in named(f"{source}.sql").items()
+]
+
+
+@pytest.mark.parametrize(("name", "sql"), STATEMENTS, ids=[name for name, _ in STATEMENTS])
+def test_no_statement_looks_at_everything(name: str, sql: str) -> None:
+    """Invariant 6: each finds its rows by an index; what is scanned is what the statement itself was given."""
+    connection = connect(MEMORY)
+    filled = sql.replace("{RECEIVED}", RECEIVED)
+    parameters = max(map(int, re.findall(r"\?(\d)", filled)), default=filled.count("?"))
+    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {filled}", [None] * parameters)]
+    connection.close()
+    scans = [step for step in plan if re.match(r"SCAN (?!json_each|given|held|\(subquery|CONSTANT|queue|move_task USING INDEX move_task_running)", step)]
+    assert scans == [], f"{name}: {plan}"

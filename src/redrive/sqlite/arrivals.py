@@ -63,7 +63,7 @@ class Arrivals:
         """
         self._insert(self._row(target, one, now_ms, origin, expires_at_ms))
         if target.fifo:
-            self._lines.join(target.id, one.message.group or "", now_ms + _delay_ms(target, one))
+            self._lines.join(target.id, one.message.group or "", now_ms + _delay_ms(target, one), self._last_seq())
 
     def _send_in_line(self, target: Queue, one: Outgoing, now_ms: int) -> BrokerError | Sent:
         if error := refused(one, target):

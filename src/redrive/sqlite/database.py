@@ -1,117 +1,182 @@
-"""Opening the file: what it must be, how durable it is, and how processes take turns at it."""
+"""Opening the file: what it must be, and how durable a commit to it is."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import pwd
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from types import MappingProxyType
 
 import apsw
 
-from redrive.errors import DatabaseTooNew, DatabaseUnusable
+from redrive.errors import BrokerUnavailable, DatabaseTooNew, DatabaseUnusable
 from redrive.sqlite.statements import migrations
-
-try:
-    import fcntl
-except ImportError:  # Windows: SQLite's own busy wait is all there is, and it starves
-    fcntl = None  # type: ignore[assignment]
+from redrive.sqlite.turn import turn_for
 
 MEMORY = ":memory:"
+FULL, RELAXED = "full", "relaxed"
+DURABILITY: Mapping[str, str] = MappingProxyType({FULL: "FULL", RELAXED: "NORMAL"})
+"""The levels, and SQLite's word for `synchronous` at each.
+
+`full`: a commit that returned survives a power cut. `relaxed`: the last commits before a power cut may be lost, never
+those before a crash of the process; the file is whole either way. Source: SQLite, "PRAGMA synchronous".
+"""
+_MODES = ("wal", "memory")
 _APPLICATION_ID = 0x72647276
-_BUSY_MS = 10_000
+BUSY_MS = 10_000
+"""How long SQLite waits for a program that does not take turns."""
+_LONGEST_RESTING_LOG = 8 * 1024 * 1024
+"""Bytes that the log's file keeps once it starts anew."""
+HELP = "`redrive doctor` looks into it, `redrive recover` saves what is whole"
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """An advisory lock beside the file, taken before `BEGIN IMMEDIATE`.
-
-    SQLite's own busy wait starves: of two draining processes one got 100 of 60,000 messages. The kernel queues waiters
-    for this lock in the order they came. A process that dies lets go of it.
-    """
-
-    file: IO[bytes] | None
-
-    def take(self) -> None:
-        """Wait for this process's turn; as long as other processes' transactions take."""
-        if self.file is not None and fcntl is not None:
-            fcntl.flock(self.file, fcntl.LOCK_EX)
-
-    def give(self) -> None:
-        """Let the next process have its turn."""
-        if self.file is not None and fcntl is not None:
-            fcntl.flock(self.file, fcntl.LOCK_UN)
-
-    def close(self) -> None:
-        """Let go of the lock's file, which stays."""
-        if self.file is not None:
-            self.file.close()
+def address_of(path: str, durability: str = FULL) -> str:
+    """The address that a file at a level has."""
+    plain = path.replace("%", "%25").replace("?", "%3F")
+    return f"sqlite:{plain}" + ("" if durability == FULL else f"?durability={durability}")
 
 
-def connect(path: str) -> apsw.Connection:
+def connect(path: str, durability: str = FULL) -> apsw.Connection:
     """Open the file, made if it is missing, and bring it to today's schema in one transaction.
 
-    WAL with `synchronous=FULL`: a commit that returned survives a power cut. In 400 cuts FULL lost nothing, NORMAL lost
-    acknowledged rows in 369. Blocks while another process migrates, up to 10 s.
+    Blocks while another process makes or migrates it.
 
     Raises:
+        BrokerUnavailable: If another program keeps it locked for ten seconds.
         DatabaseTooNew: If a later version of redrive wrote it.
         DatabaseUnusable: If it is not ours, cannot be read or cannot be written; it is left untouched.
     """
-    if path != MEMORY and not Path(path).parent.is_dir():
-        raise DatabaseUnusable(
-            path, "is in a folder that does not exist", f"make {os.fspath(Path(path).parent)!r} first"
-        )
-    try:
-        return _opened(path)
-    except apsw.NotADBError:
-        raise DatabaseUnusable(path, "is not an SQLite database", "name another file, or move this one away") from None
-    except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError) as error:
-        raise DatabaseUnusable(
-            path, f"cannot be opened for writing ({error})", "check the owner and mode of the file and its folder"
-        ) from None
-    except (apsw.IOError, apsw.CorruptError, apsw.FullError) as error:
-        raise DatabaseUnusable(path, f"cannot be read or written ({error})", "check the disk") from None
+    with _explained(path):
+        if path != MEMORY:
+            _refuse_at_sight(path)
+        return _opened(path, durability)
 
 
-def turn_for(path: str) -> Turn:
-    """The advisory lock for a database file."""
-    if path == MEMORY or fcntl is None:
-        return Turn(None)
-    return Turn(Path(f"{path}-lock").open("ab"))
+def damaged(path: str, error: apsw.Error) -> DatabaseUnusable:
+    """What SQLite found wrong inside the file."""
+    return DatabaseUnusable(path, f"is damaged ({error})", HELP)
 
 
-def _opened(path: str) -> apsw.Connection:
+def cannot_be_shared(path: str, error: OSError) -> DatabaseUnusable:
+    """What has to stand beside the file for other processes cannot."""
+    remedy = "check the owner and mode of what stands beside the file"
+    return DatabaseUnusable(path, f"cannot be shared ({error})", remedy)
+
+
+def _opened(path: str, durability: str) -> apsw.Connection:
     connection = apsw.Connection(path)
     try:
-        connection.set_busy_timeout(_BUSY_MS)
-        _refuse_foreign(connection, path)
-        connection.pragma("journal_mode", "wal")
-        connection.pragma("synchronous", "FULL")
+        connection.set_busy_timeout(BUSY_MS)
+        _refuse(connection, path)
+        connection.pragma("synchronous", DURABILITY[durability])
         connection.pragma("fullfsync", 1)
         connection.pragma("checkpoint_fullfsync", 1)
         connection.pragma("foreign_keys", 1)
-        _migrate(connection, path)
+        connection.pragma("journal_size_limit", _LONGEST_RESTING_LOG)
+        if not _is_of_today(connection):
+            _make(connection, path)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _refuse_foreign(connection: apsw.Connection, path: str) -> None:
-    ours = connection.pragma("application_id") == _APPLICATION_ID
-    empty = not connection.execute("SELECT count(*) FROM sqlite_schema").get
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
+    """What SQLite and the system say, as what it means for the file and what to do."""
+    try:
+        yield
+    except apsw.NotADBError:
+        raise DatabaseUnusable(path, "is not an SQLite database", "name another file, or move this one away") from None
+    except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError, PermissionError) as error:
+        raise DatabaseUnusable(path, f"cannot be opened for writing ({error})", _may_not_write(path)) from None
+    except apsw.FullError:
+        raise DatabaseUnusable(path, "cannot be written: its disk is full", "make room") from None
+    except apsw.CorruptError as error:
+        raise damaged(path, error) from None
+    except apsw.BusyError:
+        raise BrokerUnavailable(address_of(path), "another program has kept the file locked for seconds") from None
+    except (apsw.IOError, OSError) as error:
+        raise DatabaseUnusable(path, f"cannot be read or written ({error})", "check the disk") from None
+
+
+def _refuse_at_sight(path: str) -> None:
+    """What SQLite would say too vaguely, or not at all."""
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise DatabaseUnusable(path, "is in a folder that does not exist", f"make {os.fspath(folder)!r} first")
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return
+    if not stat.S_ISREG(found.st_mode):
+        raise DatabaseUnusable(path, "cannot be opened: it is not a file", "name a file, such as coffee.db")
+    if found.st_size == 1:  # SQLite takes it as empty and would write over it
+        raise DatabaseUnusable(path, "is not an SQLite database", "name another file, or move this one away")
+
+
+def _may_not_write(path: str) -> str:
+    """Who owns the file and its folder, and who asks."""
+    facts = []
+    for one in (Path(path), Path(path).absolute().parent):
+        try:
+            found = one.stat()
+        except OSError:
+            continue
+        facts.append(f"{os.fspath(one)!r} belongs to {_name(found.st_uid)}, mode {stat.S_IMODE(found.st_mode):03o}")
+    told = f"{', '.join(facts)}; this is {_name(os.geteuid())}" if facts else "nothing is known of them"
+    return f"check the owner and mode of the file and its folder ({told})"
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _refuse(connection: apsw.Connection, path: str) -> None:
+    """What is not ours, or newer, or cannot be written; closing it writes nothing to it either."""
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    if connection.readonly("main"):
+        raise DatabaseUnusable(path, "cannot be written", _may_not_write(path))
+    with connection:  # one read transaction: between two, another process may make the file ours
+        ours = connection.pragma("application_id") == _APPLICATION_ID
+        empty = not connection.execute("SELECT count(*) FROM sqlite_schema").get
+        found, known = connection.pragma("user_version"), len(migrations())
     if not ours and not empty:
         raise DatabaseUnusable(path, "belongs to another program", "name another file")
+    if ours and found > known:
+        raise DatabaseTooNew(path, found, known)
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
 
 
-def _migrate(connection: apsw.Connection, path: str) -> None:
-    scripts = migrations()
-    found = connection.pragma("user_version")
-    if found > len(scripts):
-        raise DatabaseTooNew(path, found, len(scripts))
-    if found == len(scripts):
+def _is_of_today(connection: apsw.Connection) -> bool:
+    return connection.pragma("user_version") == len(migrations()) and connection.pragma("journal_mode") in _MODES
+
+
+def _make(connection: apsw.Connection, path: str) -> None:
+    """Switch to the write-ahead log and migrate, while no other process does: SQLite does not wait for a switch."""
+    if path == MEMORY:
+        _migrate(connection)
         return
+    try:
+        turn = turn_for(path)
+    except OSError as error:
+        raise cannot_be_shared(path, error) from None
+    try:
+        turn.take()
+        connection.pragma("journal_mode", "wal")
+        _migrate(connection)
+    finally:
+        turn.close()
+
+
+def _migrate(connection: apsw.Connection) -> None:
+    scripts = migrations()
     connection.execute("BEGIN IMMEDIATE")
     try:
         found = connection.pragma("user_version")  # another process may have done it meanwhile
@@ -121,5 +186,6 @@ def _migrate(connection: apsw.Connection, path: str) -> None:
         connection.pragma("user_version", max(found, len(scripts)))
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -35,33 +35,31 @@ class Lines:
     def __init__(self, connection: apsw.Connection) -> None:
         self._execute = connection.execute
 
-    def join(self, queue: int, group: str, visible_at_ms: int) -> None:
+    def join(self, queue: int, group: str, visible_at_ms: int, seq: int) -> None:
         """A message was put at the end of a line; where there was none, it begins with it."""
-        self._execute(_SQL["join"], (queue, group, visible_at_ms))
+        self._execute(_SQL["join"], (queue, group, visible_at_ms, seq))
 
     def take(self, lease: Lease, limit: int) -> list[Row]:
         """Lease up to `limit` messages from the fronts of free lines, each line's in order, and lock those lines.
 
-        Lines that are free longest come first. From each as many are taken as leaves something for the others.
+        Lines that are free longest come first, and of those the one whose first message is oldest. From each as many
+        are taken as leaves something for the others.
         """
-        free = [group for (group,) in self._execute(_SQL["free"], (lease.queue, lease.now_ms, limit))]
+        free = self._execute(_SQL["free"], (lease.queue, lease.now_ms, limit)).fetchall()
         if not free:
             return []
+        groups = [group for group, _ in free]
         each = -(-limit // len(free))
-        fronts = self._fronts(lease, limit) if each == 1 else self._long_fronts(lease, free, limit, each)
+        fronts = [front for _, front in free] if each == 1 else self._long_fronts(lease, groups, limit, each)
         rows = [Row(one) for one in self._execute(_SQL["take"], (lease.until_ms, json.dumps(fronts))).fetchall()]
-        self._execute(_SQL["lock"], (lease.queue, json.dumps(free), lease.until_ms))
-        place = {group: number for number, group in enumerate(free)}
-        return sorted(rows, key=lambda row: (place[row.group or ""], row.seq))
+        self._execute(_SQL["lock"], (lease.queue, json.dumps(groups), lease.until_ms))
+        place = {group: number for number, group in enumerate(groups)}
+        return sorted(rows, key=lambda row: (place[row.group], row.seq))
 
-    def _fronts(self, lease: Lease, limit: int) -> list[int]:
-        """The first message of each line: a line is free only when its first message's time has come."""
-        return [seq for (seq,) in self._execute(_SQL["fronts"], (lease.queue, lease.now_ms, limit))]
-
-    def _long_fronts(self, lease: Lease, free: list[str], limit: int, each: int) -> list[int]:
+    def _long_fronts(self, lease: Lease, groups: list[Any], limit: int, each: int) -> list[int]:
         """Some messages of each line, up to the first whose time has not come: nobody overtakes it."""
         chosen: list[int] = []
-        for group in free:
+        for group in groups:
             most = min(each, limit - len(chosen))
             for seq, visible_at_ms in self._execute(_SQL["front"], (lease.queue, group, most)):
                 if visible_at_ms > lease.now_ms:

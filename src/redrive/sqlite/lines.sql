@@ -1,15 +1,8 @@
 -- name: join
-INSERT OR IGNORE INTO line (queue, group_id, free_at_ms) VALUES (?, ?, ?);
+INSERT OR IGNORE INTO line (queue, group_id, free_at_ms, front) VALUES (?, ?, ?, ?);
 
 -- name: free
-SELECT group_id FROM line WHERE queue = ? AND free_at_ms <= ? ORDER BY free_at_ms LIMIT ?;
-
--- name: fronts
-SELECT (
-    SELECT seq FROM message
-    WHERE message.queue = ?1 AND message.group_id = line.group_id AND phase BETWEEN 3 AND 4 ORDER BY seq LIMIT 1
-)
-FROM line WHERE queue = ?1 AND free_at_ms <= ?2 ORDER BY free_at_ms LIMIT ?3;
+SELECT group_id, front FROM line WHERE queue = ? AND free_at_ms <= ? ORDER BY free_at_ms, front LIMIT ?;
 
 -- name: front
 SELECT seq, visible_at_ms FROM message WHERE queue = ? AND group_id = ? AND phase BETWEEN 3 AND 4 ORDER BY seq LIMIT ?;
@@ -42,15 +35,13 @@ DELETE FROM line WHERE queue = ?1 AND group_id IN (SELECT value FROM json_each(?
 );
 
 -- name: renew
-UPDATE line SET free_at_ms = max(
-    (
-        SELECT visible_at_ms FROM message
-        WHERE message.queue = ?1 AND message.group_id = line.group_id AND phase BETWEEN 3 AND 4 ORDER BY seq LIMIT 1
-    ),
-    coalesce((
-        SELECT max(visible_at_ms) FROM message
-        WHERE message.queue = ?1 AND message.group_id = line.group_id AND phase = 4
-    ), 0)
+UPDATE line SET (front, free_at_ms) = (
+    SELECT seq, max(visible_at_ms, coalesce((
+        SELECT max(leased.visible_at_ms) FROM message AS leased
+        WHERE leased.queue = ?1 AND leased.group_id = line.group_id AND leased.phase = 4
+    ), 0))
+    FROM message
+    WHERE message.queue = ?1 AND message.group_id = line.group_id AND phase BETWEEN 3 AND 4 ORDER BY seq LIMIT 1
 )
 WHERE queue = ?1 AND group_id IN (SELECT value FROM json_each(?2))
 RETURNING free_at_ms;

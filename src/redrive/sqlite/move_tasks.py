@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 import apsw
 
+from redrive.broker import Depth
 from redrive.errors import LimitExceeded, QueueConflict, QueueNotFound
 from redrive.sqlite.queues import Queue, Queues
 from redrive.sqlite.rows import Row
@@ -68,6 +69,10 @@ class Mover(Protocol):
         """When the next message of a queue may be received; None when it holds nothing."""
         ...
 
+    def depth(self, queue: str, now_ms: int) -> Depth:
+        """Count a queue's messages."""
+        ...
+
 
 class MoveTasks:
     """The tasks of one database."""
@@ -94,11 +99,13 @@ class MoveTasks:
             self._check(found, self._queues.named(destination))
         if running := self._execute(_SQL["running_for"], (source,)).get:
             raise QueueConflict(source, f"is being moved already, by task {running!r}", "wait for it, or cancel it")
-        task: str = self._execute(_SQL["start"], (source, destination, rate, found.id, now_ms)).get
+        held = self._mover.depth(source, now_ms).total
+        task: str = self._execute(_SQL["start"], (source, destination, rate, held, now_ms)).get
+        self._execute(_SQL["forget"], (source, MOST_LISTED - 1))
         return task
 
     def list(self, source: str, limit: int = MOST_LISTED) -> list[MoveTask]:
-        """The latest tasks of a source, the newest first."""
+        """The latest tasks of a source, the newest first; older ones than ten are forgotten."""
         self._queues.named(source)
         return [_task(row) for row in self._execute(_SQL["list"], (source, limit))]
 

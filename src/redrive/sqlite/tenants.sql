@@ -8,6 +8,6 @@ UPDATE queue SET round = max(round, ?2) WHERE id = ?1;
 
 -- name: sweep
 DELETE FROM tenant WHERE (queue, group_id) IN (
-    SELECT tenant.queue, tenant.group_id FROM queue JOIN tenant ON tenant.queue = queue.id
-    WHERE tenant.round <= queue.round LIMIT ?
+    SELECT tenant.queue, tenant.group_id FROM queue CROSS JOIN tenant
+    WHERE tenant.queue = queue.id AND tenant.round <= queue.round LIMIT ?
 );

@@ -36,9 +36,10 @@ CREATE TABLE line (
     queue INTEGER NOT NULL REFERENCES queue (id),
     group_id TEXT NOT NULL,
     free_at_ms INTEGER NOT NULL,                  -- its first message may be received from then on
+    front INTEGER NOT NULL,                       -- seq of its first message
     PRIMARY KEY (queue, group_id)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX line_by_time ON line (queue, free_at_ms);
+CREATE INDEX line_by_time ON line (queue, free_at_ms, front);
 
 -- One row for each group that lately sent to a standard queue: a tenant. Its next message goes into the round after its
 -- last one, or after the one being received, whichever is later. Rounds are received in order, so that a burst of one
@@ -86,3 +87,4 @@ CREATE TABLE move_task (
     failure TEXT
 ) STRICT;
 CREATE UNIQUE INDEX move_task_running ON move_task (source) WHERE status = 'RUNNING';
+CREATE INDEX move_task_by_source ON move_task (source, number);
