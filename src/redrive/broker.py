@@ -216,7 +216,7 @@ class Broker(Protocol):
         ...
 
     async def browse(self, queue: str, *, cursor: str | None = None, limit: int = 100) -> Page:
-        """Look at messages without receiving them, oldest first."""
+        """Look at messages without receiving them: what is ready first, or group by group on a FIFO queue."""
         ...
 
     async def depth(self, queue: str) -> Depth:

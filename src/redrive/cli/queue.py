@@ -73,6 +73,8 @@ async def show(operations: Operations, output: Output, queue: str) -> None:
     show_default=True,
     help="Not to be handled before: 90, 5m, 1h.",
 )
+@click.option("--group", metavar="NAME", help="What it stays in order with, on a FIFO queue; a tenant elsewhere.")
+@click.option("--deduplication-id", metavar="ID", help="On a FIFO queue: the same within five minutes is sent once.")
 @click.option("--unchecked", is_flag=True, help="Send it even if it does not fit the queue, as strangers do.")
 @click.option("--dry-run", is_flag=True, help="Check it and send nothing.")
 @operator
@@ -85,6 +87,8 @@ async def send(
     file: Path | None,
     attributes: tuple[tuple[str, str], ...],
     delay: float,
+    group: str | None,
+    deduplication_id: str | None,
     unchecked: bool,
     dry_run: bool,
 ) -> None:
@@ -102,7 +106,15 @@ async def send(
     if dry_run:
         output.done(f"would send {len(content)} bytes to {queue}, {how}", action="would send", id=None, **facts)
         return
-    sent = await operations.send(queue, content, _named(attributes), delay=delay, unchecked=True)
+    sent = await operations.send(
+        queue,
+        content,
+        _named(attributes),
+        delay=delay,
+        group=group,
+        deduplication_id=deduplication_id,
+        unchecked=True,
+    )
     output.done(f"sent {sent} to {queue}, {how}", action="sent", id=sent, **facts)
 
 
@@ -111,7 +123,7 @@ async def send(
 @click.option("--limit", type=click.IntRange(1), default=10, show_default=True, help="At most so many messages.")
 @operator
 async def peek(operations: Operations, output: Output, queue: str, limit: int) -> None:
-    """Look at the messages of a queue without receiving them, oldest first; of parked and dead queues too."""
+    """Look at the messages of a queue without receiving them, what is ready first; of parked and dead queues too."""
     messages = [message async for message in _messages(operations, queue, limit)]
     rows: list[Row] = [(message_document(one), _message_cells(one, output.now_ms)) for one in messages]
     output.table(_MESSAGE_COLUMNS, rows, nothing=f"queue {queue} is empty")

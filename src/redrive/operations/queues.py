@@ -40,9 +40,11 @@ class QueueOperations(Ground):
         attributes: Mapping[str, str] | None = None,
         *,
         delay: float = 0.0,
+        group: str | None = None,
+        deduplication_id: str | None = None,
         unchecked: bool = False,
     ) -> str:
-        """Put a body into a queue, checked unless told otherwise; its message id.
+        """Put a body into a queue, checked unless told otherwise; its message id, of a duplicate the first one's.
 
         Raises:
             PayloadError: If it does not fit the queue.
@@ -56,12 +58,13 @@ class QueueOperations(Ground):
             body=body,
             sent_at_ms=now,
             attributes=checked_attributes(attributes),
+            group=group,
         )
         if delay > self._broker.capabilities.max_delay:
             await self._broker.depth(queue)
             await set_timer(self._store, queue, message, due_at_ms=now + int(delay * 1000))
             return message.id
-        outgoing = Outgoing(message=message, delay=delay, deduplication_id=message.id)
+        outgoing = Outgoing(message=message, delay=delay, deduplication_id=deduplication_id or message.id)
         (sent,) = await self._broker.send(queue, [outgoing])
         if isinstance(sent, BrokerError):
             raise sent
