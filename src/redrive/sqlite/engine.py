@@ -46,14 +46,14 @@ from redrive.sqlite.limits import LONGEST_LEASE, refused, refused_receive
 from redrive.sqlite.lines import Lease, Lines
 from redrive.sqlite.move_tasks import MoveTasks
 from redrive.sqlite.queues import Queue, Queues
-from redrive.sqlite.rows import DELAYED, IN_LINE, LEASED, READY, RECEIVED, Row, checksum, key_of, message_of
+from redrive.sqlite.rows import DELAYED, IN_LINE, LEASED, RAW, READY, RECEIVED, Row, is_whole, key_of, message_of
 from redrive.sqlite.statements import named
 from redrive.sqlite.tenants import Tenants
 
 MOST_IN_FLIGHT = 120_000
 """Messages in flight in one queue. Source: Amazon SQS quotas, "In-flight messages per queue", standard and FIFO."""
 
-_SQL = {name: sql.replace("{RECEIVED}", RECEIVED) for name, sql in named("engine.sql").items()}
+_SQL = {name: sql.replace("{RECEIVED}", RECEIVED).replace("{RAW}", RAW) for name, sql in named("engine.sql").items()}
 _EXPIRED_AT_ONCE = 500
 _BROWSED = ("browse_ready", "browse_delayed", "browse_in_flight", "browse_in_line")
 _FIRST = (0, -(2**62), -(2**62), "", 0)
@@ -76,6 +76,7 @@ class Engine:
         """Queues that may have something to receive since this set was last cleared; for waking those who wait."""
         self.damaged: list[tuple[str, str]] = []
         """Queue and id of what was set aside since this list was last cleared (invariant 8)."""
+        self._aside: set[int] = set()
 
     # Queues
 
@@ -144,6 +145,7 @@ class Engine:
         if error := refused_receive(limit, lease, attempt):
             raise error
         source = self._queues.named(queue)
+        self._aside.clear()
         self.expire(now_ms)
         wanted = Lease(source.id, now_ms, now_ms + max(1, int(lease * 1000)))
         if attempt is not None and source.fifo:
@@ -184,11 +186,12 @@ class Engine:
         part, *after = _cursor(cursor)
         found: list[tuple[Any, ...]] = []
         for number in range(part, len(_BROWSED)):
-            rows = self._execute(_SQL[_BROWSED[number]], (source.id, *after, limit - len(found))).fetchall()
+            rows: list[Any] = self._execute(_SQL[_BROWSED[number]], (source.id, *after, limit - len(found))).fetchall()
             found += rows
             if len(found) == limit:
                 seq, rank, visible, group = rows[-1][:4]
-                return Page(messages=_messages(found), cursor=json.dumps([number, rank, visible, group, seq]))
+                place = [number, rank, visible, group.decode("utf-8", "replace"), seq]
+                return Page(messages=_messages(found), cursor=json.dumps(place))
             after = list(_FIRST[1:])
         return Page(messages=_messages(found), cursor=None)
 
@@ -216,7 +219,8 @@ class Engine:
         """Delete messages whose retention has ended, some hundreds at once; how many."""
         gone: list[tuple[Any, ...]] = self._execute(_SQL["expired"], (now_ms, _EXPIRED_AT_ONCE)).fetchall()
         for queue in {queue for queue, _, phase in gone if phase in {IN_LINE, LEASED}}:
-            self._lines.renew(queue, {group for its, group, _ in gone if its == queue}, now_ms)
+            groups = {group.decode("utf-8", "replace") for its, group, _ in gone if its == queue and group is not None}
+            self._lines.renew(queue, groups, now_ms)
         return len(gone)
 
     def postpone_expiry(self, by_ms: int) -> None:
@@ -278,7 +282,7 @@ class Engine:
             rows = [
                 Row(values) for values in self._execute(_SQL["receive_again"], (lease.until_ms, receipts)).fetchall()
             ]
-            rows.sort(key=lambda row: row.seq)
+            rows.sort(key=lambda row: given.index(f"{row.seq}.{row.receipt.hex()}"))
             self._renew_rows(source, rows, lease.now_ms)
         else:
             rows = self._take(source, lease, limit, None)
@@ -293,15 +297,25 @@ class Engine:
         return min(limit, MOST_IN_FLIGHT - in_flight)
 
     def _whole(self, source: Queue, rows: list[Row]) -> list[Row]:
-        """Those whose checksum fits; the others are set aside (invariant 8)."""
+        """Those whose checksum fits; the others are set aside (invariant 8).
+
+        Raises:
+            apsw.CorruptError: If a row that was set aside comes again: its index is damaged too.
+        """
         whole = [row for row in rows if row.is_whole()]
         if len(whole) < len(rows):
             for row in rows:
                 if not row.is_whole():
-                    self._execute(_SQL["set_aside"], (row.seq,))
-                    self.damaged.append((source.name, str(row.content[0])))
+                    self._set_aside(source.name, row)
             self._renew_rows(source, rows, 0)
         return whole
+
+    def _set_aside(self, queue: str, row: Row) -> None:
+        if row.seq in self._aside:
+            raise apsw.CorruptError(f"message {row.seq} was set aside and is still in an index")
+        self._aside.add(row.seq)
+        self.damaged.append((queue, row.id))
+        self._execute(_SQL["set_aside"], (row.seq,))
 
     def _within_limit(self, source: Queue, rows: list[Row], now_ms: int) -> list[Row]:
         """Move what was received too often to the dead-letter queue (invariant 4); the others.
@@ -316,7 +330,7 @@ class Engine:
         except QueueNotFound:
             return rows
         for row in over:
-            given_up = message_of(row.content)
+            given_up = row.message()
             if given_up.notes is NOTHING:  # some, so that it is found by its id
                 given_up = replace(given_up, notes=Notes(forwards=1))
             expires = dead.end_of_dead_letter(source, self._execute(_SQL["expires"], (row.seq,)).get)
@@ -338,7 +352,7 @@ class Engine:
 
     def move_row(self, source: Queue, row: Row, target: Queue, now_ms: int) -> None:
         """Move a leased row to another queue, for a new start there: its counters are zero, its history is kept."""
-        moved = message_of(row.content)
+        moved = row.message()
         if moved.notes is not NOTHING:
             moved = replace(moved, notes=moved.notes.fresh(now_ms))
         self._execute(_SQL["acknowledge"], (row.seq, row.receipt))
@@ -382,17 +396,17 @@ class Engine:
     def _hand_back(self, given: Return, now_ms: int) -> StaleReceipt | None:
         delivery, notes = given.delivery, given.notes
         delay_ms = int(min(max(0.0, given.delay), LONGEST_LEASE) * 1000)
+        found = self._execute(_SQL["look"], key_of(delivery)).fetchone() if notes is not None else None
+        if found is not None:
+            row = Row(found)
+            if not row.is_whole():  # a new checksum would make it look whole
+                self._set_aside(delivery.queue, row)
+                return None
+            noted = None if notes is NOTHING or notes is None else notes.to_json()
+            self._execute(_SQL["note"], (row.seq, noted, row.checksum_with(noted)))
         self.became_ready.add(delivery.queue)
         phase = DELAYED if delay_ms else READY
-        if error := self._held(delivery, "hand_back", now_ms + delay_ms, phase, int(given.uncounted)):
-            return error
-        if notes is not None:
-            seq, _ = key_of(delivery)
-            ((identity, sent_at_ms, group, attributes, body),) = self._execute(_SQL["content"], (seq,))
-            noted = None if notes is NOTHING else notes.to_json()
-            check = checksum((identity, sent_at_ms, group, attributes, noted, body))
-            self._execute(_SQL["note"], (seq, noted, check))
-        return None
+        return self._held(delivery, "hand_back", now_ms + delay_ms, phase, int(given.uncounted))
 
     def _forward(self, forward: Forward, now_ms: int) -> BrokerError | None:
         delivery, outgoing = forward.delivery, Outgoing(message=forward.message, delay=forward.delay)
@@ -442,4 +456,5 @@ def _cursor(cursor: str | None) -> tuple[Any, ...]:
 
 
 def _messages(rows: Iterable[tuple[Any, ...]]) -> list[Message]:
-    return [message_of(row[4:]) for row in rows]
+    """Those that are whole; a damaged one shows when it is received."""
+    return [message_of(row[-6:]) for row in rows if is_whole(row[-7], row[-6:])]

@@ -56,8 +56,8 @@ UPDATE message
 SET phase = iif(phase < 3, ?4, 3), visible_at_ms = ?3, receipt = NULL, receive_count = receive_count - ?5
 WHERE seq = ?1 AND receipt = ?2;
 
--- name: content
-SELECT id, sent_at_ms, group_id, attributes, body FROM message WHERE seq = ?;
+-- name: look
+SELECT {RECEIVED} FROM message WHERE seq = ?1 AND receipt = ?2;
 
 -- name: note
 UPDATE message SET notes = ?2, checksum = ?3 WHERE seq = ?1;
@@ -70,26 +70,26 @@ UPDATE message SET phase = 5, receipt = NULL, expires_at_ms = NULL WHERE seq = ?
 
 -- name: expired
 DELETE FROM message WHERE seq IN (SELECT seq FROM message WHERE expires_at_ms <= ?1 ORDER BY expires_at_ms LIMIT ?2)
-RETURNING queue, group_id, phase;
+RETURNING queue, CAST(group_id AS BLOB), phase;
 
 -- name: postpone_expiry
 UPDATE message SET expires_at_ms = expires_at_ms + ? WHERE expires_at_ms IS NOT NULL;
 
 -- name: browse_ready
-SELECT seq, round, visible_at_ms, '', id, sent_at_ms, group_id, attributes, notes, body FROM message
+SELECT seq, round, visible_at_ms, x'', {RAW} FROM message
 WHERE queue = ?1 AND phase = 0 AND (round, visible_at_ms, seq) > (?2, ?3, ?5)
 ORDER BY round, visible_at_ms, seq LIMIT ?6;
 
 -- name: browse_delayed
-SELECT seq, 0, visible_at_ms, '', id, sent_at_ms, group_id, attributes, notes, body FROM message
+SELECT seq, 0, visible_at_ms, x'', {RAW} FROM message
 WHERE queue = ?1 AND phase = 1 AND (visible_at_ms, seq) > (?3, ?5) ORDER BY visible_at_ms, seq LIMIT ?6;
 
 -- name: browse_in_flight
-SELECT seq, 0, visible_at_ms, '', id, sent_at_ms, group_id, attributes, notes, body FROM message
+SELECT seq, 0, visible_at_ms, x'', {RAW} FROM message
 WHERE queue = ?1 AND phase = 2 AND (visible_at_ms, seq) > (?3, ?5) ORDER BY visible_at_ms, seq LIMIT ?6;
 
 -- name: browse_in_line
-SELECT seq, 0, 0, group_id, id, sent_at_ms, group_id, attributes, notes, body FROM message
+SELECT seq, 0, 0, CAST(group_id AS BLOB), {RAW} FROM message
 WHERE queue = ?1 AND phase BETWEEN 3 AND 4 AND (group_id, seq) > (?4, ?5) ORDER BY group_id, seq LIMIT ?6;
 
 -- name: depth

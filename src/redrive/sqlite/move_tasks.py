@@ -159,7 +159,7 @@ class MoveTasks:
     def _target(self, task: MoveTask, source: Queue, row: Row) -> Queue:
         name = task.destination or self._queues.name_of(row.origin)
         if name is None:
-            problem = f"holds message {row.content[0]!r}, which is no queue's dead letter"
+            problem = f"holds message {row.id!r}, which is no queue's dead letter"
             raise QueueConflict(source.name, problem, "name a destination")
         target = self._queues.named(name)
         self._check(source, target)

@@ -15,50 +15,83 @@ COLUMNS = (
 """What an insert gives; the last six are the content."""
 WIDTH = COLUMNS.count(",") + 1
 
-RECEIVED = "seq, receipt, receive_count, round, origin, checksum, id, sent_at_ms, group_id, attributes, notes, body"
-"""What a receive gives, in the order in which `Row` finds it."""
+RAW = (
+    "checksum, "
+    "CAST(id AS BLOB), sent_at_ms, CAST(group_id AS BLOB), CAST(attributes AS BLOB), CAST(notes AS BLOB), body"
+)
+"""The checksum and the content as bytes: text that a flipped bit made none could not even be looked at."""
+RECEIVED = f"seq, receipt, receive_count, round, origin, {RAW}"
+"""What a receive gives, in the order in which `Row` takes it."""
 
 READY, DELAYED, IN_FLIGHT, IN_LINE, LEASED, DAMAGED = range(6)
 """The phases of a message; the schema says what each means."""
-
+_LARGEST_SEQ = 2**63 - 1
 
 Content = tuple[str, int, str | None, str | None, str | None, bytes]
 """What the checksum is about: id, sent_at_ms, group_id, attributes, notes, body."""
+RawContent = tuple[bytes, int, bytes | None, bytes | None, bytes | None, bytes]
+"""The same as it is read."""
 
 
 class Row:
-    """A row as it was received."""
+    """A row as it was received; looks into its content only when it is whole."""
 
-    __slots__ = ("content", "origin", "receipt", "receive_count", "round", "seq", "stored_checksum")
+    __slots__ = ("_raw", "_stored", "origin", "receipt", "receive_count", "round", "seq")
 
     def __init__(self, values: tuple[Any, ...]) -> None:
-        self.seq, self.receipt, self.receive_count, self.round, self.origin, self.stored_checksum, *_ = values
-        self.content: Content = values[-6:]
+        self.seq, self.receipt, self.receive_count, self.round, self.origin, self._stored, *_ = values
+        self._raw: RawContent = values[-6:]
+
+    @property
+    def id(self) -> str:
+        """The message's id, as far as it can be read."""
+        return _readable(self._raw[0])
 
     @property
     def group(self) -> str | None:
-        """Its group."""
-        return self.content[2]
+        """Its group, as far as it can be read."""
+        group = self._raw[2]
+        return None if group is None else _readable(group)
 
     def is_whole(self) -> bool:
-        """Whether the checksum fits; a row from before there were checksums has none."""
-        return self.stored_checksum is None or self.stored_checksum == checksum(self.content)
+        """Whether it is what was written."""
+        return is_whole(self._stored, self._raw)
+
+    def message(self) -> Message:
+        """The message of a whole row."""
+        return message_of(self._raw)
 
     def delivery(self, queue: str, *, fifo: bool) -> Delivery:
-        """What the receiver gets."""
+        """What the receiver of a whole row gets."""
         return Delivery(
-            message=message_of(self.content),
+            message=message_of(self._raw),
             queue=queue,
             receipt=f"{self.seq}.{self.receipt.hex()}",
             receive_count=self.receive_count,
             sequence=self.seq if fifo else None,
         )
 
+    def checksum_with(self, notes: str | None) -> int:
+        """The checksum of the same content under other notes."""
+        identity, sent_at_ms, group, attributes, _, body = self._raw
+        return _checksum((identity, sent_at_ms, group, attributes, None if notes is None else notes.encode(), body))
+
 
 def checksum(content: Content) -> int:
     """CRC-32 of all that a receive hands out; `integrity_check` of SQLite does not see a flipped bit in there."""
     identity, sent_at_ms, group, attributes, notes, body = content
-    return crc32(body, crc32(f"{identity}\0{sent_at_ms}\0{group}\0{attributes}\0{notes}".encode()))
+    return crc32(body, crc32(f"{identity}\0{sent_at_ms}\0{group or ''}\0{attributes or ''}\0{notes or ''}".encode()))
+
+
+def is_whole(stored: int | None, raw: RawContent) -> bool:
+    """Whether a checksum fits what was read; a row from before there were checksums has to be readable at least."""
+    try:
+        if stored is not None:
+            return stored == _checksum(raw)
+        message_of(raw)
+    except (TypeError, ValueError, AttributeError):  # not even of the types that a row has
+        return False
+    return True
 
 
 def content_of(one: Message) -> Content:
@@ -73,17 +106,17 @@ def content_of(one: Message) -> Content:
     )
 
 
-def message_of(content: Content) -> Message:
-    """The message of such columns."""
-    identity, sent_at_ms, group, attributes, notes, body = content
+def message_of(raw: RawContent) -> Message:
+    """The message of what was read."""
+    identity, sent_at_ms, group, attributes, notes, body = raw
     values, types = ({}, None) if attributes is None else _split(json.loads(attributes))
     return Message(
-        id=identity,
+        id=identity.decode(),
         sent_at_ms=sent_at_ms,
-        group=group,
+        group=None if group is None else group.decode(),
         attributes=values,
         attribute_types=types,
-        notes=NOTHING if notes is None else Notes.from_json(notes),
+        notes=NOTHING if notes is None else Notes.from_json(notes.decode()),
         body=body,
     )
 
@@ -97,7 +130,14 @@ def key_of(delivery: Delivery) -> tuple[int, bytes]:
         return 0, b""
 
 
-_LARGEST_SEQ = 2**63 - 1
+def _checksum(raw: RawContent) -> int:
+    identity, sent_at_ms, group, attributes, notes, body = raw
+    head = b"%b\0%d\0%b\0%b\0%b" % (identity, sent_at_ms, group or b"", attributes or b"", notes or b"")
+    return crc32(body, crc32(head))
+
+
+def _readable(text: Any) -> str:  # noqa: ANN401 - whatever a damaged row holds
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else repr(text)
 
 
 def _attributes(one: Message) -> str:
