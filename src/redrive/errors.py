@@ -10,6 +10,7 @@
     │   └── BodyTooLarge             the body is over the limit
     ├── BrokerError                  the broker could not do it
     │   ├── BrokerUnavailable        nothing happened; try again
+    │   │   └── DiskNearlyFull       sends are refused until there is room; all else goes on
     │   ├── OutcomeUnknown           it may have happened; try again under the same message id
     │   ├── QueueNotFound            no such queue
     │   ├── StaleReceipt             the lease ended or the message was settled already: nothing happened
@@ -136,6 +137,21 @@ class BrokerUnavailable(BrokerError):
 
     def __str__(self) -> str:
         return f"broker {self.address!r} is unavailable: {self.problem}"
+
+
+class DiskNearlyFull(BrokerUnavailable):
+    """The disk below the embedded broker has little room left: it takes no messages until there is more.
+
+    Nothing was sent. What waits can be received, acknowledged, retried, parked and declared dead all the same.
+    """
+
+    def __init__(self, address: str, free: int, floor: int) -> None:
+        super().__init__(address, f"{_mebibytes(free)} are free on its disk, under the floor of {_mebibytes(floor)}")
+        self.args = (address, free, floor)
+        self.free, self.floor = free, floor
+
+    def __str__(self) -> str:
+        return f"broker {self.address!r} takes no more messages: {self.problem}; make room"
 
 
 class OutcomeUnknown(BrokerError):
@@ -346,3 +362,7 @@ class Unavailable(Decision):
 
     def __str__(self) -> str:
         return f"dependency {self.dependency!r} is unavailable: {self.reason}"
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB"

@@ -30,7 +30,7 @@ EXPECTED = {
         "UndeclaredDependency",
     },
     Exit.NOT_FOUND: {"QueueNotFound", "NotFound"},
-    Exit.TEMPORARY: {"BrokerUnavailable", "OutcomeUnknown", "StoreUnavailable", "VersionConflict"},
+    Exit.TEMPORARY: {"BrokerUnavailable", "DiskNearlyFull", "OutcomeUnknown", "StoreUnavailable", "VersionConflict"},
 }
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from redrive.clock import ManualClock, SteadyClock, SystemClock
+from redrive.clock import LONGEST_REST_MS, ManualClock, SteadyClock, SystemClock, taken_up
 
 START = 1_700_000_000_000
 HOUR, YEAR = 3_600_000, 365 * 86_400_000
@@ -78,17 +78,31 @@ def test_a_small_step_forward_is_followed() -> None:
     assert steady.now_ms() == START + 1_000
 
 
-def test_a_small_step_back_is_waited_out() -> None:
-    """Time stands still for the second, then goes on."""
+def test_a_small_step_back_is_made_up_for_at_half_pace() -> None:
+    """Time goes on all the while: after two seconds the wall clock, set back by one, has caught up."""
     clocks = TwoClocks()
     steady = SteadyClock(clocks)
     clocks.advance(1)
     assert steady.now_ms() == START + 1_000
     clocks.jump(-1_000)
     clocks.advance(0.5)
-    assert steady.now_ms() == START + 1_000
-    clocks.advance(0.75)
     assert steady.now_ms() == START + 1_250
+    clocks.advance(1.0)
+    assert steady.now_ms() == START + 1_750
+    clocks.advance(0.75)
+    assert steady.now_ms() == clocks.now_ms() == START + 2_250
+
+
+@pytest.mark.parametrize("every", [0.0001, 0.0009, 0.0011, 0.05, 1.0])
+def test_half_pace_is_half_pace(every: float) -> None:
+    """However often it is asked."""
+    clocks = TwoClocks()
+    steady = SteadyClock(clocks)
+    clocks.jump(-50_000)
+    for _ in range(round(2 / every)):
+        clocks.advance(every)
+        steady.now_ms()
+    assert steady.now_ms() == pytest.approx(START + 1_000, abs=2)
 
 
 def test_a_clock_that_comes_back_is_followed_again() -> None:
@@ -114,6 +128,41 @@ def test_a_restart_lets_the_wall_clock_advance_it_but_not_turn_it_back() -> None
     assert behind.now_ms() == START + YEAR + 3_000
 
 
+def test_it_starts_where_it_is_told_unless_it_was_read() -> None:
+    """Behind the wall clock too; but nobody who has read it sees it turn back."""
+    clocks = TwoClocks()
+    steady = SteadyClock(clocks)
+    steady.start(START - YEAR)
+    clocks.advance(1)
+    assert steady.now_ms() == START - YEAR + 1_000
+    assert steady.ignored_jump_ms == YEAR
+    steady.start(START - 2 * YEAR)
+    assert steady.now_ms() == START - YEAR + 1_000
+    steady.start(START)
+    assert steady.now_ms() == START + 1_000
+
+
+@pytest.mark.parametrize(
+    ("mark", "wall", "running", "taken"),
+    [
+        pytest.param(0, START, None, (START, 0, 0), id="a new database begins with the wall clock"),
+        pytest.param(START, START + HOUR, None, (START + HOUR, HOUR, 0), id="an hour of rest"),
+        pytest.param(START, START - HOUR, None, (START, 0, 0), id="never back"),
+        pytest.param(START, START - YEAR, None, (START, 0, 0), id="not by a year either"),
+        pytest.param(START, START + LONGEST_REST_MS, None, (START + LONGEST_REST_MS, LONGEST_REST_MS, 0), id="a year"),
+        pytest.param(START, START + 100 * YEAR, None, (START, 0, 100 * YEAR), id="a century is not believed"),
+        pytest.param(START, START + HOUR, START + 7, (START + 7, 0, 0), id="others know better than the wall clock"),
+        pytest.param(START, START + HOUR, START - 7, (START, 0, 0), id="and are not behind what is stored"),
+        pytest.param(0, START, START + 7, (START + 7, 0, 0), id="others have just made it"),
+    ],
+)
+def test_what_time_it_is_when_a_database_is_opened(
+    mark: int, wall: int, running: int | None, taken: tuple[int, int, int]
+) -> None:
+    """Where it goes on, how long it rested, and how far the wall clock is not believed."""
+    assert taken_up(mark_ms=mark, wall_ms=wall, running_ms=running) == taken
+
+
 def test_it_takes_note_of_another_process() -> None:
     """Nobody is behind what anybody has stored."""
     clocks = TwoClocks()
@@ -125,6 +174,7 @@ def test_it_takes_note_of_another_process() -> None:
     assert steady.now_ms() == START + 1_000
 
 
+@example([("at_least", 5_000.0), ("advance", 5.0), ("jump", 60_002.0)])  # what stood still made up for it in one step
 @given(
     st.lists(
         st.one_of(
@@ -172,6 +222,8 @@ def test_the_system_s_clocks_are_milliseconds_and_seconds() -> None:
     assert clock.now_ms() > START
     first = clock.monotonic()
     assert 0 <= clock.monotonic() - first < 60
+    assert clock.boot == SystemClock().boot
+    assert clock.boot != ""
 
 
 def test_engine_time_has_the_monotonic_clock_too() -> None:

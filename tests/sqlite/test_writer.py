@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import secrets
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +20,10 @@ from redrive.brokers.sqlite import SqliteBroker
 from redrive.clock import ManualClock
 from redrive.errors import BrokerUnavailable, DatabaseUnusable, OutcomeUnknown, QueueNotFound, StoreUnavailable
 from redrive.message import Message
-from redrive.sqlite.database import connect, turn_for
+from redrive.sqlite.database import connect
+from redrive.sqlite.session import LONGEST
 from redrive.sqlite.signals import Neighbours, Signals
+from redrive.sqlite.turn import turn_for
 from redrive.sqlite.writer import FileDatabase, Tables
 from redrive.store import ABSENT, CIRCUITS
 from redrive.stores.sqlite import SqliteStore
@@ -96,13 +100,66 @@ async def test_calls_that_wait_together_share_a_commit(database: FileDatabase, b
         return False
 
     async with _Held(database):
-        database._tables.connection.set_commit_hook(counting)
+        database._session.tables.connection.set_commit_hook(counting)
         sends = [asyncio.ensure_future(broker.send("orders", [outgoing(number=number)])) for number in range(500)]
         await asyncio.sleep(0)
     assert await asyncio.gather(*sends) == [[None]] * 500
-    database._tables.connection.set_commit_hook(None)
+    database._session.tables.connection.set_commit_hook(None)
     assert len(commits) <= 2
     assert len(stored(database.path)) == 500
+
+
+class _Commits:
+    """How many transactions were committed, or rolled back, since it was made."""
+
+    def __init__(self, database: FileDatabase) -> None:
+        self.committed = self.rolled_back = 0
+        connection = database._session.tables.connection
+        connection.set_commit_hook(self._commit)
+        connection.set_rollback_hook(self._roll_back)
+
+    def _commit(self) -> bool:
+        self.committed += 1
+        return False
+
+    def _roll_back(self) -> None:
+        self.rolled_back += 1
+
+
+async def test_a_transaction_takes_no_more_than_some_milliseconds_of_work(database: FileDatabase) -> None:
+    """Other processes wait for it: what does not fit is done in the next ones, in order."""
+    done: list[int] = []
+
+    def slow(number: int, _: Tables) -> None:
+        until = time.monotonic() + LONGEST / 2
+        while time.monotonic() < until:
+            pass
+        done.append(number)
+
+    async with _Held(database):
+        commits = _Commits(database)
+        works = [database.run(functools.partial(slow, number)) for number in range(20)]
+    await asyncio.gather(*works)
+    assert done == list(range(20))
+    assert commits.committed >= 10
+
+
+async def test_a_fault_among_many_costs_few_transactions(database: FileDatabase, broker: Broker) -> None:
+    """It is looked for by halves: not every one of its neighbours is written alone."""
+
+    def faulty(_: Tables) -> None:
+        raise ZeroDivisionError
+
+    async with _Held(database):
+        commits = _Commits(database)
+        before = [asyncio.ensure_future(broker.send(f"q{one}", [outgoing()])) for one in range(100)]
+        await asyncio.sleep(0)
+        fault = database.run(faulty)
+        after = [asyncio.ensure_future(broker.send(f"q{one}", [outgoing()])) for one in range(100)]
+        await asyncio.sleep(0)
+    answers = await asyncio.gather(*before, *after, fault, return_exceptions=True)
+    assert [type(one) for one in answers] == [QueueNotFound] * 200 + [ZeroDivisionError]
+    assert commits.committed + commits.rolled_back < 30
 
 
 async def test_a_fault_in_one_piece_of_work_does_not_disturb_the_others(database: FileDatabase, broker: Broker) -> None:
@@ -131,7 +188,7 @@ async def test_a_fault_in_one_piece_of_work_does_not_disturb_the_others(database
 
 async def test_a_commit_that_raised_may_have_happened(database: FileDatabase, broker: Broker) -> None:
     """Unknown is said, never failed; the file is opened anew and works on."""
-    database._tables.connection.set_commit_hook(lambda: True)  # SQLite turns the commit into an error
+    database._session.tables.connection.set_commit_hook(lambda: True)  # SQLite turns the commit into an error
     with pytest.raises(OutcomeUnknown, match="try again under the same id"):
         await broker.send("orders", [outgoing(number=1)])
     assert await broker.send("orders", [outgoing(number=2)]) == [None]
@@ -141,7 +198,8 @@ async def test_a_commit_that_raised_may_have_happened(database: FileDatabase, br
 async def test_a_store_whose_commit_raised_is_unavailable(database: FileDatabase) -> None:
     """The store has a word of its own for it; redrive's own loops wait for that word."""
     store = SqliteStore(database)
-    database._tables.connection.set_commit_hook(lambda: True)
+    await database.run(lambda _: None)  # what it does first, it has done
+    database._session.tables.connection.set_commit_hook(lambda: True)
     with pytest.raises(StoreUnavailable):
         await store.put(CIRCUITS, "key", b"value", if_version=ABSENT)
     await store.put(CIRCUITS, "key", b"value", if_version=ABSENT)
@@ -152,12 +210,12 @@ async def test_while_it_cannot_be_opened_anew_work_is_refused(
 ) -> None:
     """Each time with the reason; and once it can, work goes on."""
 
-    def away(path: str) -> None:
+    def away(path: str, _durability: str) -> None:
         raise DatabaseUnusable(path, "is away", "wait")
 
     with monkeypatch.context() as patch:
-        patch.setattr("redrive.sqlite.writer.connect", away)
-        database._tables.connection.set_commit_hook(lambda: True)
+        patch.setattr("redrive.sqlite.session.connect", away)
+        database._session.tables.connection.set_commit_hook(lambda: True)
         with pytest.raises(OutcomeUnknown):
             await broker.send("orders", [outgoing()])
         for _ in range(2):
@@ -168,8 +226,8 @@ async def test_while_it_cannot_be_opened_anew_work_is_refused(
 
 async def test_a_full_disk_refuses_sends_and_loses_nothing(database: FileDatabase, broker: Broker) -> None:
     """What was answered is there, the refusal says why, and once there is room again it goes on."""
-    limit = database._tables.connection.pragma("page_count") + 60
-    database._tables.connection.pragma("max_page_count", limit)
+    limit = database._session.tables.connection.pragma("page_count") + 60
+    database._session.tables.connection.pragma("max_page_count", limit)
     sent: list[str] = []
 
     async def fill() -> None:
@@ -181,7 +239,7 @@ async def test_a_full_disk_refuses_sends_and_loses_nothing(database: FileDatabas
         await fill()
     assert 0 < len(sent) < 100
     assert stored(database.path) == sorted(sent)
-    database._tables.connection.pragma("max_page_count", limit * 10)
+    database._session.tables.connection.pragma("max_page_count", limit * 10)
     (delivery,) = await broker.receive("orders", limit=1, lease=30)
     assert await broker.settle([Acknowledge(delivery=delivery)]) == [None]
     sent.remove(delivery.message.id)

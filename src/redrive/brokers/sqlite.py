@@ -32,7 +32,7 @@ _LARGE = 100
 class SqliteBroker:
     """A broker in one SQLite file, shared by any number of processes on one machine.
 
-    What was answered is on disk (WAL, `synchronous=FULL`). Calls that wait at the same time share one commit.
+    What was answered is on disk, as the level of durability says. Calls that wait at the same time share one commit.
     """
 
     def __init__(self, database: Database) -> None:
@@ -41,8 +41,8 @@ class SqliteBroker:
 
     @property
     def address(self) -> str:
-        """`sqlite:` and the file."""
-        return f"sqlite:{self._database.path}"
+        """`sqlite:`, the file and its level of durability."""
+        return self._database.address
 
     @property
     def capabilities(self) -> Capabilities:
@@ -139,9 +139,12 @@ class SqliteBroker:
             QueueConflict: If the source is no dead-letter queue or is being moved already, or the two do not fit.
             LimitExceeded: If the rate is out of range.
         """
-        return await self._database.run(
-            lambda tables: tables.engine.moves.start(source, destination, rate, tables.now_ms)
-        )
+
+        def start(tables: Tables) -> str:
+            tables.move_at_ms = 0
+            return tables.engine.moves.start(source, destination, rate, tables.now_ms)
+
+        return await self._database.run(start)
 
     async def moves(self, source: str) -> list[MoveTask]:
         """The latest move tasks of a dead-letter queue, the newest first; at most 10."""
@@ -219,6 +222,7 @@ class _Outbox:
 
 
 def _send(tables: Tables, queue: str, messages: Sequence[Outgoing]) -> Sends:
+    tables.refuse_if_full()
     return tables.engine.send(queue, messages, tables.now_ms)
 
 

@@ -7,6 +7,8 @@ import fcntl
 import os
 
 _LONGEST_NOTE = 256
+_FRESH = 900.0
+"""Seconds."""
 
 
 class Turn:
@@ -18,8 +20,9 @@ class Turn:
     that dies lets go of both.
     """
 
-    def __init__(self, turn: int | None = None, following: int | None = None) -> None:
+    def __init__(self, turn: int, following: int) -> None:
         self._turn, self._next = turn, following
+        self._closed = False
 
     def take(self) -> None:
         """Wait for this process's turn; as long as one transaction of each process that waits already.
@@ -27,8 +30,6 @@ class Turn:
         Raises:
             OSError: If the kernel refuses the lock; nothing is held then.
         """
-        if self._turn is None or self._next is None:
-            return
         fcntl.flock(self._next, fcntl.LOCK_EX)
         try:
             fcntl.flock(self._turn, fcntl.LOCK_EX)
@@ -37,35 +38,36 @@ class Turn:
 
     def give(self) -> None:
         """Let the next process have its turn."""
-        if self._turn is not None:
-            fcntl.flock(self._turn, fcntl.LOCK_UN)
+        fcntl.flock(self._turn, fcntl.LOCK_UN)
 
     def note_time(self, *, boot: str, monotonic: float, engine_ms: int) -> None:
         """Write down, in this process's turn, what engine time it was at which moment since the machine started.
 
         A note for processes that run at the same time, of no use after a restart of the machine; so it is not synced.
         """
-        if self._turn is not None:
-            text = f"{boot} {monotonic:.6f} {engine_ms}\n".encode()
-            with contextlib.suppress(OSError):  # without it, who comes next believes the wall clock
-                os.pwrite(self._turn, text, 0)
+        text = f"{boot} {monotonic:.6f} {engine_ms}\n".encode()
+        with contextlib.suppress(OSError):  # without it, who comes next believes the wall clock
+            os.pwrite(self._turn, text, 0)
 
     def noted_time_ms(self, *, boot: str, monotonic: float) -> int | None:
-        """Engine time at a moment since the machine started, by the last note; None without one of this start."""
-        if self._turn is None:
-            return None
+        """Engine time at a moment since the machine started, by the last note; None without a fresh one.
+
+        Whoever runs writes one every ten minutes at least: by one that is older nobody has run since.
+        """
         try:
             of_boot, at, engine_ms = os.pread(self._turn, _LONGEST_NOTE, 0).split(b"\n")[0].decode().split()
-            return int(engine_ms) + int((monotonic - float(at)) * 1000) if of_boot == boot else None
+            since = monotonic - float(at)
         except (OSError, ValueError):
             return None
+        is_fresh = of_boot == boot and 0 <= since < _FRESH and engine_ms.isdecimal()
+        return int(engine_ms) + int(since * 1000) if is_fresh else None
 
     def close(self) -> None:
         """Let go of the locks. Their files stay: to remove one that another process opens means two locks."""
-        for file in (self._turn, self._next):
-            if file is not None:
-                os.close(file)
-        self._turn = self._next = None
+        if not self._closed:
+            self._closed = True
+            os.close(self._turn)
+            os.close(self._next)
 
 
 def turn_for(path: str) -> Turn:
