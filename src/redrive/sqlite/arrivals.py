@@ -39,13 +39,12 @@ class Arrivals:
         """Insert messages, each by itself; the answer to a duplicate names the first one."""
         if target.fifo:
             return [self._send_in_line(target, one, now_ms) for one in messages]
-        results: Sends = []
+        results: Sends = [refused(one, target) for one in messages]
+        expires_at_ms = _expires_at_ms(target, now_ms)
         values: list[Any] = []
-        for one in messages:
-            error = refused(one, target)
-            results.append(error)
+        for one, error in zip(messages, results, strict=True):
             if error is None:
-                values += self._row(target, one, now_ms)
+                values += self._row(target, one, now_ms, None, expires_at_ms)
         self._insert(values)
         return results
 
@@ -61,9 +60,12 @@ class Arrivals:
             origin: the queue whose dead letter it becomes.
             expires_at_ms: when it is deleted, where that is not the target's retention from now on.
         """
-        self._insert(self._row(target, one, now_ms, origin, expires_at_ms))
+        if expires_at_ms is None:
+            expires_at_ms = _expires_at_ms(target, now_ms)
+        row = self._row(target, one, now_ms, origin, expires_at_ms)
+        self._insert(row)
         if target.fifo:
-            self._lines.join(target.id, one.message.group or "", now_ms + _delay_ms(target, one), self._last_seq())
+            self._lines.join(target.id, one.message.group or "", row[3], self._last_seq())
 
     def _send_in_line(self, target: Queue, one: Outgoing, now_ms: int) -> BrokerError | Sent:
         if error := refused(one, target):
@@ -79,21 +81,12 @@ class Arrivals:
         return sent
 
     def _row(
-        self,
-        target: Queue,
-        one: Outgoing,
-        now_ms: int,
-        origin: int | None = None,
-        expires_at_ms: int | None = None,
+        self, target: Queue, one: Outgoing, now_ms: int, origin: int | None, expires_at_ms: int | None
     ) -> tuple[Any, ...]:
         content = content_of(one.message)
-        delay_ms = _delay_ms(target, one)
-        if target.fifo:
-            phase, number = IN_LINE, 0
-        else:
-            phase, number = DELAYED if delay_ms else READY, self._tenants.round(target, content[2])
-        if expires_at_ms is None and target.retention_ms is not None:
-            expires_at_ms = now_ms + target.retention_ms
+        delay_ms = int(one.delay * 1000) or target.delay_ms
+        phase = IN_LINE if target.fifo else DELAYED if delay_ms else READY
+        number = target.round if content[2] is None or target.fifo else self._tenants.round(target, content[2])
         return target.id, phase, number, now_ms + delay_ms, expires_at_ms, origin, checksum(content), *content
 
     def _insert(self, values: Sequence[Any]) -> None:
@@ -105,8 +98,8 @@ class Arrivals:
                 done += size
 
 
-def _delay_ms(target: Queue, one: Outgoing) -> int:
-    return int(one.delay * 1000) or target.delay_ms
+def _expires_at_ms(target: Queue, now_ms: int) -> int | None:
+    return None if target.retention_ms is None else now_ms + target.retention_ms
 
 
 def _key(queue: Queue, one: Outgoing) -> str | LimitExceeded:

@@ -13,6 +13,7 @@ LONG = 300
 _SCARCE = 10
 """The part of it that counts as long while the disk is nearly full."""
 _BLOCKED = 16 * LONG
+"""Pages at which somebody should know that it cannot be shortened."""
 _log = logging.getLogger("redrive.sqlite")
 
 
@@ -28,7 +29,7 @@ class Log:
         self._connection, self._path = connection, path
         self.pages = 0
         """How long it was after this connection's last commit."""
-        self._try_at = LONG
+        self._try_at, self._tell_at = LONG, _BLOCKED
         connection.set_wal_hook(self._grown)  # in place of SQLite's own, which makes a caller wait for the checkpoint
 
     def is_long(self, *, scarce: bool) -> bool:
@@ -43,6 +44,8 @@ class Log:
                 pages, copied = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             finally:
                 turn.give()
+        except apsw.BusyError:  # a program of somebody else's is at it
+            pages, copied = self.pages, 0
         except (apsw.Error, OSError) as error:
             _log.warning("the log of %s stays as it is: %s", self._path, error)
             pages, copied = self.pages, 0
@@ -50,10 +53,12 @@ class Log:
 
     def _settle_for(self, left: int) -> None:
         """What could not be copied now is tried again when the log is longer still, not after every commit."""
-        self._try_at = self.pages + LONG if left else LONG
         if not left:
-            self.pages = 0
-        elif self.pages >= _BLOCKED:
+            self.pages, self._try_at, self._tell_at = 0, LONG, _BLOCKED
+            return
+        self._try_at = self.pages + LONG
+        if self.pages >= self._tell_at:
+            self._tell_at = 2 * self.pages
             size = self.pages * 4 // 1024
             _log.warning("the log of %s has %d MiB: a program keeps reading from the file", self._path, size)
 

@@ -80,7 +80,10 @@ class Row:
 def checksum(content: Content) -> int:
     """CRC-32 of all that a receive hands out; `integrity_check` of SQLite does not see a flipped bit in there."""
     identity, sent_at_ms, group, attributes, notes, body = content
-    return crc32(body, crc32(f"{identity}\0{sent_at_ms}\0{group or ''}\0{attributes or ''}\0{notes or ''}".encode()))
+    head = f"{identity}\0{sent_at_ms}"
+    if group or attributes or notes:
+        head = f"{head}\0{group or ''}\0{attributes or ''}\0{notes or ''}"
+    return crc32(body, crc32(head.encode()))
 
 
 def is_whole(stored: int | None, raw: RawContent) -> bool:
@@ -132,7 +135,9 @@ def key_of(delivery: Delivery) -> tuple[int, bytes]:
 
 def _checksum(raw: RawContent) -> int:
     identity, sent_at_ms, group, attributes, notes, body = raw
-    head = b"%b\0%d\0%b\0%b\0%b" % (identity, sent_at_ms, group or b"", attributes or b"", notes or b"")
+    head = b"%b\0%d" % (identity, sent_at_ms)
+    if group or attributes or notes:
+        head = b"%b\0%b\0%b\0%b" % (head, group or b"", attributes or b"", notes or b"")
     return crc32(body, crc32(head))
 
 

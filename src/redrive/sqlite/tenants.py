@@ -26,10 +26,8 @@ class Tenants:
     def __init__(self, connection: apsw.Connection) -> None:
         self._execute = connection.execute
 
-    def round(self, queue: Queue, group: str | None) -> int:
-        """The round for a message that enters now."""
-        if group is None:
-            return queue.round
+    def round(self, queue: Queue, group: str) -> int:
+        """The round for a message of this group that enters now."""
         found: int = self._execute(_SQL["next_round"], (queue.id, group, queue.round + 1)).get
         return found
 
