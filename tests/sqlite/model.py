@@ -198,17 +198,13 @@ class Model:
         return chosen
 
     def take_by_id(self, queue: str, ids: Iterable[str], limit: int, now_ms: int) -> list[Row]:
-        taken: list[Row] = []
-        for one in ids:
-            for row in self.of(queue):
-                if row.message.id == one and row.message.notes is not NOTHING and self.is_free(row, now_ms):
-                    if len(taken) == limit:
-                        break
-                    row.phase = LEASED if self.specs[queue].fifo else IN_FLIGHT
-                    row.receive_count += 1
-                    row.visible_at_ms = now_ms + 1
-                    taken += self.unless_too_often([row], now_ms)
-        return taken
+        noted = [row for row in self.of(queue) if row.message.notes is not NOTHING and self.is_free(row, now_ms)]
+        chosen = [row for one in ids for row in noted if row.message.id == one][:limit]
+        for row in chosen:
+            row.phase = LEASED if self.specs[queue].fifo else IN_FLIGHT
+            row.receive_count += 1
+            row.visible_at_ms = now_ms + 1
+        return self.unless_too_often(sorted(chosen, key=lambda row: row.seq), now_ms)
 
     def is_free(self, row: Row, now_ms: int) -> bool:
         if self.specs[row.queue].fifo:

@@ -261,18 +261,20 @@ class Engine:
         return rows
 
     def _take_by_id(self, source: Queue, lease: Lease, limit: int, ids: Sequence[str]) -> list[Row]:
-        taken: list[Row] = []
-        for one in ids:
-            if len(taken) == limit:
-                break
-            if source.fifo:
-                rows = self._lines.take_by_id(lease, one)
-            else:
-                found = self._execute(_SQL["receive_by_id"], (lease.until_ms, source.id, lease.now_ms, one))
-                rows = [Row(values) for values in found.fetchall()]
-            self._renew_rows(source, rows, lease.now_ms)
-            taken += self._within_limit(source, self._whole(source, rows), lease.now_ms)
-        return taken
+        """All that were asked for at once: of one line too, if nothing of it was leased before."""
+        seqs = [seq for one in dict.fromkeys(ids) for seq in self._find(source, lease, one)][:limit]
+        if source.fifo:
+            rows = self._lines.lease(lease, seqs)
+        else:
+            rows = [Row(one) for one in self._execute(_SQL["take"], (lease.until_ms, json.dumps(seqs))).fetchall()]
+        self._renew_rows(source, rows, lease.now_ms)
+        rows.sort(key=lambda row: row.seq)
+        return self._within_limit(source, self._whole(source, rows), lease.now_ms)
+
+    def _find(self, source: Queue, lease: Lease, identity: str) -> list[int]:
+        if source.fifo:
+            return self._lines.find(lease, identity)
+        return [seq for (seq,) in self._execute(_SQL["find"], (source.id, lease.now_ms, identity))]
 
     def _receive_once(self, source: Queue, lease: Lease, limit: int, attempt: str) -> list[Delivery]:
         """Answer an attempt as it was answered before, unless something happened to what it was given."""

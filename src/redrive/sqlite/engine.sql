@@ -16,12 +16,14 @@ WHERE seq IN (
 )
 RETURNING {RECEIVED};
 
--- name: receive_by_id
+-- name: find
+SELECT seq FROM message
+WHERE queue = ?1 AND id = ?3 AND notes IS NOT NULL AND (phase <= 1 OR phase = 2 AND visible_at_ms <= ?2)
+ORDER BY seq;
+
+-- name: take
 UPDATE message SET phase = 2, visible_at_ms = ?1, receipt = randomblob(16), receive_count = receive_count + 1
-WHERE seq IN (
-    SELECT seq FROM message
-    WHERE queue = ?2 AND id = ?4 AND notes IS NOT NULL AND (phase <= 1 OR phase = 2 AND visible_at_ms <= ?3) LIMIT 1
-)
+WHERE seq IN (SELECT value FROM json_each(?2))
 RETURNING {RECEIVED};
 
 -- name: count_leased

@@ -45,16 +45,24 @@ class Lines:
         Lines that are free longest come first, and of those the one whose first message is oldest. From each as many
         are taken as leaves something for the others.
         """
-        free = self._execute(_SQL["free"], (lease.queue, lease.now_ms, limit)).fetchall()
+        free: list[Any] = self._execute(_SQL["free"], (lease.queue, lease.now_ms, limit)).fetchall()
         if not free:
             return []
         groups = [group for group, _ in free]
         each = -(-limit // len(free))
         fronts = [front for _, front in free] if each == 1 else self._long_fronts(lease, groups, limit, each)
-        rows = [Row(one) for one in self._execute(_SQL["take"], (lease.until_ms, json.dumps(fronts))).fetchall()]
+        rows = self.lease(lease, fronts)
         self._execute(_SQL["lock"], (lease.queue, json.dumps(groups), lease.until_ms))
         place = {group: number for number, group in enumerate(groups)}
         return sorted(rows, key=lambda row: (place[row.group], row.seq))
+
+    def find(self, lease: Lease, identity: str) -> list[int]:
+        """Messages of this id, wherever they stand in lines of which nothing is leased."""
+        return [seq for (seq,) in self._execute(_SQL["find"], (lease.queue, lease.now_ms, identity))]
+
+    def lease(self, lease: Lease, seqs: list[int]) -> list[Row]:
+        """Lease these; their lines have to be locked by whoever calls."""
+        return [Row(one) for one in self._execute(_SQL["take"], (lease.until_ms, json.dumps(seqs))).fetchall()]
 
     def _long_fronts(self, lease: Lease, groups: list[Any], limit: int, each: int) -> list[int]:
         """Some messages of each line, up to the first whose time has not come: nobody overtakes it."""
@@ -66,11 +74,6 @@ class Lines:
                     break
                 chosen.append(seq)
         return chosen
-
-    def take_by_id(self, lease: Lease, identity: str) -> list[Row]:
-        """Lease messages by their id, wherever they stand in lines of which nothing is leased."""
-        parameters = (lease.until_ms, lease.queue, lease.now_ms, identity)
-        return [Row(values) for values in self._execute(_SQL["take_by_id"], parameters).fetchall()]
 
     def renew(self, queue: int, groups: Iterable[str], now_ms: int) -> bool:
         """Say anew when the fronts of these lines may be received; whether one of them may be now."""

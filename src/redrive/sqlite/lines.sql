@@ -12,18 +12,13 @@ UPDATE message SET phase = 4, visible_at_ms = ?1, receipt = randomblob(16), rece
 WHERE seq IN (SELECT value FROM json_each(?2))
 RETURNING {RECEIVED};
 
--- name: take_by_id
-UPDATE message SET phase = 4, visible_at_ms = ?1, receipt = randomblob(16), receive_count = receive_count + 1
-WHERE seq IN (
-    SELECT seq FROM message AS chosen
-    WHERE queue = ?2 AND id = ?4 AND notes IS NOT NULL AND phase BETWEEN 3 AND 4 AND NOT EXISTS (
-        SELECT 1 FROM message AS leased
-        WHERE leased.queue = ?2 AND leased.group_id = chosen.group_id AND leased.phase = 4
-            AND leased.visible_at_ms > ?3
-    )
-    LIMIT 1
+-- name: find
+SELECT seq FROM message AS chosen
+WHERE queue = ?1 AND id = ?3 AND notes IS NOT NULL AND phase BETWEEN 3 AND 4 AND NOT EXISTS (
+    SELECT 1 FROM message AS leased
+    WHERE leased.queue = ?1 AND leased.group_id = chosen.group_id AND leased.phase = 4 AND leased.visible_at_ms > ?2
 )
-RETURNING {RECEIVED};
+ORDER BY seq;
 
 -- name: lock
 UPDATE line SET free_at_ms = ?3 WHERE queue = ?1 AND group_id IN (SELECT value FROM json_each(?2));
