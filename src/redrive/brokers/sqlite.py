@@ -25,6 +25,8 @@ _CAPABILITIES = Capabilities(
     max_delay=LONGEST_DELAY,
     max_batch=1_000,
 )
+_HELD_UP = 0.1
+"""Seconds to wait when something is ready and may not be given, because too much is in flight."""
 _LARGE = 100
 """Messages in one call that are not worth gathering: the writer begins with them while the loop goes on."""
 
@@ -234,4 +236,8 @@ def _refuse(posts: list[_Post], error: BaseException) -> None:
 
 def _until(at_ms: int | None, now_ms: int) -> float:
     """Seconds to wait for a message that becomes ready by itself; never longer than the backstop."""
-    return BACKSTOP if at_ms is None else min(BACKSTOP, max(0.001, (at_ms - now_ms) / 1000))
+    if at_ms is None:
+        return BACKSTOP
+    if at_ms <= now_ms:
+        return _HELD_UP
+    return min(BACKSTOP, (at_ms - now_ms) / 1000)
