@@ -10,7 +10,7 @@ LOCK = uv pip compile pyproject.toml --quiet --universal --python-version 3.11 -
 	--no-emit-index-url --no-annotate --no-header $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint types imports check bench lock wheel clean
+.PHONY: help demo test test-long lint types imports check bench bench-outage bench-report lock wheel clean
 
 help:
 	@echo 'make demo       the coffee shop, on this machine; ARGS="..." goes to redrive demo'
@@ -20,7 +20,9 @@ help:
 	@echo 'make types      types: mypy'
 	@echo 'make imports    floors: import-linter'
 	@echo 'make check      all of the above but the long tests'
-	@echo 'make bench      speed, beside a peer; ARGS="..." goes to benchmarks/run.py'
+	@echo 'make bench      speed, beside others; ARGS="..." goes to benchmarks/run.py'
+	@echo 'make bench-outage  what an outage costs, beside others; ARGS=--short shows that it runs'
+	@echo 'make bench-report  write what both kept into docs/'
 	@echo 'make lock       pin what pyproject.toml asks for; ARGS=--upgrade takes the newest'
 	@echo 'make wheel      the package, in dist/'
 	@echo 'make clean      remove all that make has made'
@@ -49,7 +51,14 @@ imports:
 check: lint types imports test
 
 bench:
-	@$(BENCH) python benchmarks/run.py $(ARGS)
+	@$(BENCH) python benchmarks/run.py --json build/bench/bench.json $(ARGS)
+
+bench-outage:
+	@$(BOOTSTRAP) bench -- python benchmarks/outage.py --json build/bench/outage.json $(ARGS)
+	@$(BENCH) python benchmarks/policies.py --json build/bench/policies.json $(ARGS)
+
+bench-report:
+	@$(BENCH) python benchmarks/report.py $(wildcard $(addprefix build/bench/,bench.json outage.json policies.json))
 
 # The others are held to the versions of dev, so that one .venv serves them all.
 lock:

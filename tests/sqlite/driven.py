@@ -92,6 +92,11 @@ class Driven:
             lambda engine: engine.receive(queue, limit=limit, lease=lease, now_ms=self.now_ms, ids=ids, attempt=attempt)
         )
 
+    def take_one(self, queue: str, *, lease: float = LEASE) -> Delivery:
+        """The next one; there has to be one."""
+        (taken,) = self.take(queue, 1, lease=lease)
+        return taken
+
     def bodies(self, queue: str, limit: int = 10) -> list[str]:
         """Of what is received now."""
         return bodies_of(self.take(queue, limit))

@@ -13,6 +13,7 @@ from redrive.broker import Acknowledge, Outgoing, QueueSpec
 from redrive.brokers.sqlite import SqliteBroker
 from redrive.clock import SystemClock
 from redrive.message import Message, message_id
+from redrive.sqlite import log
 from redrive.sqlite.writer import FileDatabase
 
 QUEUE = "orders"
@@ -68,9 +69,11 @@ async def echo(broker: SqliteBroker) -> None:
 
 
 async def main(role: str, path: str) -> None:
+    if role == "send_and_tidy":  # the same, with a checkpoint after nearly every commit
+        log.LONG = 3
     broker = SqliteBroker(FileDatabase(path, SystemClock()))
     await broker.declare([QueueSpec(name=QUEUE)])
-    await {"send": send, "drain": drain, "echo": echo}[role](broker)
+    await {"send": send, "send_and_tidy": send, "drain": drain, "echo": echo}[role](broker)
     await broker.close()
 
 

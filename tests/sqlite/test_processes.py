@@ -102,19 +102,27 @@ async def test_a_send_wakes_who_waits_in_another_process(short_path: Path) -> No
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_what_was_answered_survives_a_kill(short_path: Path, seed: int) -> None:
-    """`kill -9` in the middle of sending, again and again: every id that the sender was answered is in the file."""
+@pytest.mark.parametrize("roles", [["send"], ["send_and_tidy", "send_and_tidy"]], ids=["one", "two that checkpoint"])
+async def test_what_was_answered_survives_a_kill(short_path: Path, seed: int, roles: list[str]) -> None:
+    """`kill -9` in the middle of sending, again and again: every id that a sender was answered is in the file.
+
+    Also where two of them write, and copy the log into the database, at the same time.
+    """
     path = str(short_path / "p.db")
     random = Random(seed)  # noqa: S311 - repeatable on purpose
     answered: set[str] = set()
     for _ in range(5):
-        async with running("send", path) as process:
+        async with contextlib.AsyncExitStack() as stack:
+            senders = [await stack.enter_async_context(running(role, path)) for role in roles]
             for _ in range(random.randint(1, 60)):
-                answered.update((await heard(process))["ids"])
-            process.kill()
-            assert process.stdout is not None
-            rest = await process.stdout.read()
-            answered.update(one for line in rest.splitlines() for one in json.loads(line)["ids"])
+                for sender in senders:
+                    answered.update((await heard(sender))["ids"])
+            for sender in senders:
+                sender.kill()
+            for sender in senders:
+                assert sender.stdout is not None
+                rest = await sender.stdout.read()
+                answered.update(one for line in rest.splitlines() for one in json.loads(line)["ids"])
         connection = connect(path)
         stored = {one for (one,) in connection.execute("SELECT id FROM message")}
         assert connection.execute("PRAGMA integrity_check").get == "ok"

@@ -195,6 +195,23 @@ async def test_a_commit_that_raised_may_have_happened(database: FileDatabase, br
     assert stored(database.path) == ["m2"]
 
 
+async def test_a_fault_of_the_writer_itself_leaves_nobody_waiting(
+    database: FileDatabase, broker: Broker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What became of the work is not known, and said so; the writer goes on."""
+
+    def faulty() -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database._session, "_tell", faulty)
+        async with asyncio.timeout(DEADLINE):
+            with pytest.raises(OutcomeUnknown, match="ZeroDivisionError"):
+                await broker.send("orders", [outgoing(number=1)])
+    assert "a fault in the writer" in caplog.text
+    assert await broker.send("orders", [outgoing(number=2)]) == [None]
+
+
 async def test_a_store_whose_commit_raised_is_unavailable(database: FileDatabase) -> None:
     """The store has a word of its own for it; redrive's own loops wait for that word."""
     store = SqliteStore(database)

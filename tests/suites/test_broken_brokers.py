@@ -9,15 +9,14 @@ from dataclasses import replace
 import pytest
 from typing_extensions import override
 
-from redrive.broker import Acknowledge, Capabilities, Depth, Forward, Outgoing, Page, QueueSpec, Results, Return
+from redrive.broker import Acknowledge, Capabilities, Depth, Forward, Outgoing, Page, QueueSpec, Results, Return, Sends
 from redrive.broker import Settlement as Settlement_
 from redrive.brokers.sqlite import SqliteBroker
-from redrive.clock import ManualClock
 from redrive.errors import QueueNotFound, StaleReceipt
 from redrive.message import Delivery
-from redrive.sqlite.writer import InlineDatabase
 from redrive.testing.broker_suite import BrokerSuite
-from tests.suites.running import failures
+from tests.suites.embedded import InMemory
+from tests.suites.running import fails, names_of
 
 Ids = Sequence[str] | None
 
@@ -162,7 +161,8 @@ class CopiesInsteadOfMoving(SqliteBroker):
             if isinstance(one, Forward):
                 sent = Outgoing(message=one.message, delay=one.delay)
                 try:
-                    results += await self.send(one.queue, [sent])
+                    await self.send(one.queue, [sent])
+                    results.append(None)
                 except QueueNotFound as error:
                     results.append(error)
             else:
@@ -196,7 +196,7 @@ class AnswersInDisorder(SqliteBroker):
 
 class SendsNothingBesideARefusal(SqliteBroker):
     @override
-    async def send(self, queue: str, messages: Sequence[Outgoing]) -> Results:
+    async def send(self, queue: str, messages: Sequence[Outgoing]) -> Sends:
         results = await super().send(queue, messages)
         if any(results):
             await super().purge(queue)
@@ -205,14 +205,14 @@ class SendsNothingBesideARefusal(SqliteBroker):
 
 class SendsWithoutDelay(SqliteBroker):
     @override
-    async def send(self, queue: str, messages: Sequence[Outgoing]) -> Results:
+    async def send(self, queue: str, messages: Sequence[Outgoing]) -> Sends:
         prompt = [replace(one, delay=0.0) if 0 < one.delay <= self.capabilities.max_delay else one for one in messages]
         return await super().send(queue, prompt)
 
 
 class StampsItsOwnTime(SqliteBroker):
     @override
-    async def send(self, queue: str, messages: Sequence[Outgoing]) -> Results:
+    async def send(self, queue: str, messages: Sequence[Outgoing]) -> Sends:
         return await super().send(
             queue, [replace(one, message=replace(one.message, sent_at_ms=1_800_000_000_000)) for one in messages]
         )
@@ -312,33 +312,29 @@ CAUGHT_BY: dict[type[SqliteBroker], str] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+class Impatient(InMemory):
     """Nobody here is slow, so nobody has to be waited for."""
-    monkeypatch.setattr("redrive.testing.broker_suite.DEADLINE", 0.5)
+
+    deadline = 0.5
 
 
-def _opened(kind: type[SqliteBroker]) -> tuple[BrokerSuite, SqliteBroker]:
-    clock = ManualClock()
-
-    class Suite(BrokerSuite):
-        @override
-        async def let_pass(self, seconds: float) -> None:
-            clock.advance(seconds)
-
-    return Suite(), kind(InlineDatabase(clock))
+async def _fails(kind: type[SqliteBroker], name: str) -> bool:
+    suite = Impatient()
+    broker = suite.open(kind)
+    failed = await fails(lambda: getattr(suite, name)(broker))
+    await broker.close()
+    return failed
 
 
 @pytest.mark.parametrize("kind", CAUGHT_BY, ids=lambda kind: kind.__name__)
 async def test_the_suite_catches(kind: type[SqliteBroker]) -> None:
     """Each broken broker fails the test of the promise that it breaks."""
-    failed = await failures(BrokerSuite, lambda: _opened(kind))
-    assert CAUGHT_BY[kind] in failed
+    assert await _fails(kind, CAUGHT_BY[kind])
 
 
 async def test_the_suite_catches_nothing_else() -> None:
     """The broker that they are made from passes: what is caught is the fault."""
-    assert await failures(BrokerSuite, lambda: _opened(SqliteBroker)) == set()
+    assert [name for name in names_of(BrokerSuite) if await _fails(SqliteBroker, name)] == []
 
 
 async def test_what_is_not_promised_is_skipped() -> None:
@@ -350,5 +346,4 @@ async def test_what_is_not_promised_is_skipped() -> None:
         def capabilities(self) -> Capabilities:
             return replace(super().capabilities, annotates_retry=False)
 
-    failed = await failures(BrokerSuite, lambda: _opened(PromisesLess))
-    assert "test_notes_are_written_with_a_return" not in failed
+    assert not await _fails(PromisesLess, "test_notes_are_written_with_a_return")

@@ -7,43 +7,32 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from typing_extensions import override
 
 from redrive.broker import Acknowledge, Broker
 from redrive.brokers.sqlite import SqliteBroker
-from redrive.clock import ManualClock, SystemClock
-from redrive.sqlite.writer import FileDatabase, InlineDatabase
-from redrive.testing.broker_suite import DEADLINE, BrokerSuite, message, new_queue, send
+from redrive.clock import SystemClock
+from redrive.sqlite.writer import FileDatabase
+from redrive.testing.broker_suite import DEADLINE, message, new_queue, send
+from tests.suites.embedded import InMemory, OnFile
 
 
-class TestInMemory(BrokerSuite):
-    """SqliteBroker on InlineDatabase."""
+class TestInMemory(InMemory):
+    """SqliteBroker on InlineDatabase, in virtual time."""
 
     @pytest.fixture
     async def broker(self) -> AsyncIterator[Broker]:
-        self.clock = ManualClock()
-        broker = SqliteBroker(InlineDatabase(self.clock))
+        broker = self.open()
         yield broker
         await broker.close()
 
-    @override
-    async def let_pass(self, seconds: float) -> None:
-        self.clock.advance(seconds)
 
-
-class TestOnFile(BrokerSuite):
+class TestOnFile(OnFile):
     """SqliteBroker on FileDatabase, in virtual time."""
 
     @pytest.fixture
     async def broker(self, tmp_path: Path) -> AsyncIterator[Broker]:
-        self.clock = ManualClock()
-        broker = SqliteBroker(FileDatabase(str(tmp_path / "broker.db"), self.clock))
-        yield broker
-        await broker.close()
-
-    @override
-    async def let_pass(self, seconds: float) -> None:
-        self.clock.advance(seconds)
+        yield self.open(tmp_path)
+        await self.close()
 
 
 @pytest.fixture

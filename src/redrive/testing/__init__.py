@@ -1,5 +1,9 @@
-"""Help for testing applications and adapters: rehearsals in virtual time, and the suites that every adapter passes."""
+"""Help for testing: applications in virtual time, the suites that adapters pass, and the checker of what happened."""
 
 from redrive.harness import Harness, outage
+from redrive.testing.checker import Checker
+from redrive.testing.history import History
+from redrive.testing.recording import Recorded, Recorder, remaining
+from redrive.testing.rules.case import Violation
 
-__all__ = ["Harness", "outage"]
+__all__ = ["Checker", "Harness", "History", "Recorded", "Recorder", "Violation", "outage", "remaining"]

@@ -1,4 +1,4 @@
-"""The pytest plugin: a fixture that opens applications for tests."""
+"""The pytest plugin: a fixture that opens applications for tests, and assertions of the suites that say what failed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ import pytest
 if TYPE_CHECKING:
     from redrive.app import App
     from redrive.harness import Harness
+
+pytest.register_assert_rewrite(
+    "redrive.testing.behaviour", "redrive.testing.broker_suite", "redrive.testing.store_suite"
+)
 
 
 @pytest.fixture
