@@ -3,61 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from embedded import CONCURRENCY, THREADS, application, fill, until_empty, working
+from embedded import CONCURRENCY, THREADS, application, fill, sent, until_empty, until_handled, working
+from ledger import Ledger
 from workload import Order, measured_by, orders, rate
 
 
-class Count:
-    """Counts up, from any thread; the times of the first and the last."""
-
-    def __init__(self, last: int, reached: Callable[[], object]) -> None:
-        self._numbers, self._last, self._reached = itertools.count(1), last, reached
-        self.began = 0.0
-
-    def one(self) -> None:
-        """One more."""
-        number = next(self._numbers)
-        if number == 1:
-            self.began = time.time()
-        if number == self._last:
-            self._reached()
-
-
-async def drained(folder: Path, count: int, *, plain: bool) -> Mapping[str, float]:
+async def drained(folder: Path, count: int, *, plain: bool = False, durability: str = "") -> Mapping[str, float]:
     """Messages a second, from the first handler's start until nothing is left in the queue."""
-    sender = application(folder)
-    async with sender:
+    ledger = Ledger.make(folder, count)
+    async with application(folder, durability=durability) as sender:
         await fill(sender, orders(count))
-    loop, done = asyncio.get_running_loop(), asyncio.Event()
-    counter = Count(count, lambda: loop.call_soon_threadsafe(done.set))
+        await sent(sender, folder, count)
 
     def handle(order: Order) -> None:
-        assert order.price  # noqa: S101 - the least that a handler does with its order
-        counter.one()
+        ledger.handled(order)
 
     async def handle_async(order: Order) -> None:
-        handle(order)
+        ledger.handled(order)
 
     app = (
-        application(folder, handle, concurrency=THREADS)
+        application(folder, handle, concurrency=THREADS, durability=durability)
         if plain
-        else application(folder, handle_async, concurrency=CONCURRENCY)
+        else application(folder, handle_async, concurrency=CONCURRENCY, durability=durability)
     )
     async with working(app, folder):
-        await done.wait()
+        await until_handled(ledger, range(count))
         await until_empty(app)
-        return rate(count, counter.began)
+        found = rate(count, ledger.began)
+    ledger.verify(range(count))
+    return found
 
 
 if __name__ == "__main__":
     measured_by(
         {
-            "async": lambda folder, count: asyncio.run(drained(folder, count, plain=False)),
+            "async": lambda folder, count: asyncio.run(drained(folder, count)),
             "plain": lambda folder, count: asyncio.run(drained(folder, count, plain=True)),
+            "relaxed": lambda folder, count: asyncio.run(drained(folder, count, durability="relaxed")),
         }
     )

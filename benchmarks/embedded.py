@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from ledger import Ledger, Miscounted
 from workload import Order
 
 from redrive import App
@@ -24,9 +26,12 @@ THREADS = 10
 Handler = Callable[..., Any]
 
 
-def application(folder: Path, handler: Handler | None = None, *, concurrency: int = CONCURRENCY) -> App[None]:
-    """An application with one queue, and a consumer if there is a handler."""
-    app = App("bench", broker=f"sqlite:{folder / 'bench.db'}")
+def application(
+    folder: Path, handler: Handler | None = None, *, concurrency: int = CONCURRENCY, durability: str = ""
+) -> App[None]:
+    """An application with one queue, and a consumer if there is a handler; `durability` unless it is the default."""
+    asked = f"?durability={durability}" if durability else ""
+    app = App("bench", broker=f"sqlite:{folder / 'bench.db'}{asked}")
     queue = app.queue("orders", Order)
     if handler is not None:
         queue.consumer(concurrency=concurrency)(handler)
@@ -36,7 +41,7 @@ def application(folder: Path, handler: Handler | None = None, *, concurrency: in
 @asynccontextmanager
 async def working(app: App[None], folder: Path) -> AsyncIterator[None]:
     """The open application, and its worker at work: with a board and a process for suspects, as under a supervisor."""
-    path = folder / "board.db"
+    path = folder / f"board-{os.getpid()}"
     path.touch()
     stop = asyncio.Event()
     isolated_by = [sys.executable, "-c", "raise SystemExit('no suspects in a benchmark')"]
@@ -58,6 +63,25 @@ async def fill(app: App[None], orders: list[Order]) -> None:
             await app.queues["orders"].send_many(batch)
 
     await asyncio.gather(*(sender() for _ in range(4)))
+
+
+async def sent(app: App[None], folder: Path, count: int) -> None:
+    """Check that the queue holds that many messages, in the file that was meant.
+
+    Raises:
+        Miscounted: If it does not.
+    """
+    if not (folder / "bench.db").is_file():
+        raise Miscounted(f"{app.address()} was taken for another file: a name, not a setting")
+    found = (await app.runtime.broker.depth("orders")).total
+    if found != count:
+        raise Miscounted(f"{count} messages were sent and {found} are in the queue")
+
+
+async def until_handled(ledger: Ledger, numbers: range) -> None:
+    """Until each of these orders was handled; whoever measures gives up for us."""
+    while not ledger.holds(numbers):  # noqa: ASYNC110 - the ledger is a file
+        await asyncio.sleep(0.002)
 
 
 async def until_empty(app: App[None]) -> None:

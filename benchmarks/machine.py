@@ -5,14 +5,36 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import apsw
+import servers
+from rich.console import Console
 
 from redrive import __version__
 from redrive.sqlite.database import connect
+
+_PEERS = ("huey", "pgqueuer", "asyncpg", "dramatiq", "pika", "faststream", "aio-pika", "celery", "kombu", "taskiq")
+
+
+def surroundings(folder: Path) -> dict[str, Any]:
+    """When, where, with what and how durable, and how busy the machine was with other things."""
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(folder),
+        "versions": versions(),
+        "durability": durability(folder),
+        "load": os.getloadavg(),
+    }
+
+
+def introduce(console: Console, document: dict[str, Any]) -> None:
+    """Print it, but for the load, which is of use beside the figures."""
+    for title in ("machine", "versions", "durability"):
+        console.print(f"{title:<11}" + ", ".join(f"{name} {value}" for name, value in document[title].items()))
 
 
 def machine(folder: Path) -> dict[str, Any]:
@@ -35,7 +57,8 @@ def versions() -> dict[str, str]:
         "apsw": apsw.apsw_version(),
         "sqlite (apsw)": apsw.sqlite_lib_version(),
         "pydantic": version("pydantic"),
-        "huey": _installed("huey"),
+        **{package: _installed(package) for package in _PEERS},
+        **servers.versions(),
     }
 
 

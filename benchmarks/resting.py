@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from embedded import application
@@ -24,21 +25,30 @@ async def handle(order: Order) -> None:
 app = application(Path(os.environ.get("REDRIVE_BENCH_FOLDER", ".")), handle)
 
 
-def idle(folder: Path, seconds: int) -> Mapping[str, float]:
-    """A worker as the supervisor starts it, on an empty queue: percent of one core, and MiB in memory."""
+@contextmanager
+def running(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker as the supervisor starts it, on the queue of this folder."""
     board = folder / "board.db"
     board.touch()
     command = [sys.executable, "-m", "redrive.child", "worker", f"{__file__}:app", "--board", str(board)]
     command += ["--app-dir", str(Path(__file__).parent), "--log-level", "warning"]
     environment = {**os.environ, "REDRIVE_BENCH_FOLDER": str(folder)}
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as process:  # noqa: S603 - our own
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def idle(folder: Path, seconds: int) -> Mapping[str, float]:
+    """A worker on an empty queue: percent of one core, and MB (10^6 bytes) in memory."""
+    with running(folder) as process:
         time.sleep(_SETTLING)
         before, began = _processor_seconds(process.pid), time.monotonic()
         time.sleep(seconds)
         used = (_processor_seconds(process.pid) - before) / (time.monotonic() - began)
-        resident = status_kib(process.pid, "VmRSS") / 1024
-        process.terminate()
-    return {"percent": 100 * used, "mib": resident}
+        resident = status_kib(process.pid, "VmRSS") * 1024 / 1e6
+    return {"percent": 100 * used, "mb": resident}
 
 
 def importing(folder: Path, _: int) -> Mapping[str, float]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from embedded import application, fill
+from embedded import application, fill, sent
 from workload import Measure, Order, measured_by, orders, rate
 
 from redrive import App
@@ -33,19 +33,29 @@ async def in_turn(app: App[None], those: list[Order]) -> None:
         await app.queues["orders"].send(one)
 
 
-def measure(way: Callable[[App[None], list[Order]], Awaitable[None]]) -> Measure:
+def measure(way: Callable[[App[None], list[Order]], Awaitable[None]], *, durability: str = "") -> Measure:
     """Messages a second, that way."""
 
     async def run(folder: Path, count: int) -> Mapping[str, float]:
-        app, those = application(folder), orders(count)
+        app, those = application(folder, durability=durability), orders(count)
         async with app:
             await way(app, orders(_WARM_UP))
             began = time.time()
             await way(app, those)
-            return rate(count, began)
+            found = rate(count, began)
+            await sent(app, folder, _WARM_UP + count)
+        return found
 
     return lambda folder, count: asyncio.run(run(folder, count))
 
 
 if __name__ == "__main__":
-    measured_by({"batches": measure(fill), "concurrent": measure(concurrently), "in-turn": measure(in_turn)})
+    measured_by(
+        {
+            "batches": measure(fill),
+            "concurrent": measure(concurrently),
+            "concurrent-relaxed": measure(concurrently, durability="relaxed"),
+            "in-turn": measure(in_turn),
+            "in-turn-relaxed": measure(in_turn, durability="relaxed"),
+        }
+    )

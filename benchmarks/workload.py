@@ -33,10 +33,15 @@ class Order(BaseModel):
     """On the monotonic clock, which all processes of a machine share."""
     note: str
 
+    @property
+    def number(self) -> int:
+        """Which one it is, counted from 0."""
+        return int(self.order_id[6:])
 
-def orders(count: int) -> list[Order]:
+
+def orders(count: int, *, first: int = 0) -> list[Order]:
     """Orders whose JSON is 200 bytes each."""
-    return [order(number) for number in range(count)]
+    return [order(number) for number in range(first, first + count)]
 
 
 def order(number: int, sent_ns: int = 0) -> Order:
@@ -81,3 +86,12 @@ def status_kib(process: int | str, field: str) -> int:
         if line.startswith(f"{field}:"):
             return int(line.split()[1])
     raise LookupError(field)
+
+
+def shown(number: float | None) -> str:
+    """A number as people read it, three digits or more; empty where there is none."""
+    if number is None:
+        return ""
+    if isinstance(number, int) or number >= 100:  # noqa: PLR2004 - three digits are enough
+        return f"{number:,.0f}"
+    return f"{number:.2f}" if number < 10 else f"{number:.1f}"  # noqa: PLR2004 - likewise
