@@ -26,7 +26,7 @@ those before a crash of the process; the file is whole either way. Source: SQLit
 """
 _MODES = ("wal", "memory")
 _APPLICATION_ID = 0x72647276
-BUSY_MS = 10_000
+BUSY_MS = 5_000
 """How long SQLite waits for a program that does not take turns."""
 _LONGEST_RESTING_LOG = 8 * 1024 * 1024
 """Bytes that the log's file keeps once it starts anew."""
@@ -45,7 +45,7 @@ def connect(path: str, durability: str = FULL) -> apsw.Connection:
     Blocks while another process makes or migrates it.
 
     Raises:
-        BrokerUnavailable: If another program keeps it locked for ten seconds.
+        BrokerUnavailable: If another program keeps it locked for five seconds.
         DatabaseTooNew: If a later version of redrive wrote it.
         DatabaseUnusable: If it is not ours, cannot be read or cannot be written; it is left untouched.
     """
@@ -120,6 +120,8 @@ def _refuse_at_sight(path: str) -> None:
 
 def _may_not_write(path: str) -> str:
     """Who owns the file and its folder, and who asks."""
+    if os.access(path if Path(path).exists() else Path(path).absolute().parent, os.W_OK):
+        return "its owner and mode allow it: look at the limit of open files, and at what the system logs"
     facts = []
     for one in (Path(path), Path(path).absolute().parent):
         try:
@@ -143,10 +145,11 @@ def _refuse(connection: apsw.Connection, path: str) -> None:
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     if connection.readonly("main"):
         raise DatabaseUnusable(path, "cannot be written", _may_not_write(path))
-    with connection:  # one read transaction: between two, another process may make the file ours
-        ours = connection.pragma("application_id") == _APPLICATION_ID
-        empty = not connection.execute("SELECT count(*) FROM sqlite_schema").get
-        found, known = connection.pragma("user_version"), len(migrations())
+    connection.execute("BEGIN")  # one read transaction: between two, another process may make the file ours
+    ours = connection.pragma("application_id") == _APPLICATION_ID
+    empty = not connection.execute("SELECT count(*) FROM sqlite_schema").get
+    found, known = connection.pragma("user_version"), len(migrations())
+    connection.execute("COMMIT")
     if not ours and not empty:
         raise DatabaseUnusable(path, "belongs to another program", "name another file")
     if ours and found > known:

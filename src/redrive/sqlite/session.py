@@ -81,6 +81,9 @@ class Session:
         """
         execute = self.tables.connection.execute
         try:
+            if not others:  # whoever wrote the log may have been killed by what is written at `_empty_log`
+                with contextlib.suppress(apsw.FullError, apsw.BusyError):
+                    self._empty_log(self.tables.connection)
             self._turn.take()
             try:
                 execute("BEGIN IMMEDIATE")
@@ -140,6 +143,7 @@ class Session:
         try:
             self.tables.connection.execute("BEGIN IMMEDIATE")
         except BaseException:
+            self._broken = True  # what was in the way may be a lock of its own that the system refused to undo
             self._turn.give()
             raise
 
@@ -189,13 +193,7 @@ class Session:
         self._log = Log(connection, self.path)
 
     def _open_anew(self) -> None:
-        """Invariant 3. While it cannot be opened, work is refused, each time with the reason.
-
-        A failed sync may have dropped what it should have written: later syncs succeed, and the log has a hole that
-        only a power cut shows, with everything after it lost. So nothing is added to such a log: what it holds is
-        copied into the database, and it starts anew. Source: "Can Applications Recover from fsync Failures?", Rebello
-        et al., USENIX ATC 2020.
-        """
+        """Invariant 3. While it cannot be opened, work is refused, each time with the reason."""
         with contextlib.suppress(apsw.Error):
             self.tables.connection.close()
         connection = connect(self.path, self._durability)
@@ -208,12 +206,18 @@ class Session:
         self._broken = False
 
     def _empty_log(self, connection: apsw.Connection) -> None:
+        """Copy all that the log holds into the database, and begin a new one.
+
+        A sync that failed may have dropped what it should have written: later syncs succeed, and leave a hole in the
+        log that only a power cut shows, with everything behind it lost. So nothing is added to such a log.
+        Source: "Can Applications Recover from fsync Failures?", Rebello et al., USENIX ATC 2020.
+        """
         self._turn.take()
         try:
             connection.set_busy_timeout(_PATIENCE_MS)
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            connection.set_busy_timeout(BUSY_MS)
         finally:
+            connection.set_busy_timeout(BUSY_MS)
             self._turn.give()
 
     # Time

@@ -20,25 +20,24 @@ class Turn:
     that dies lets go of both.
     """
 
-    def __init__(self, turn: int, following: int) -> None:
+    def __init__(self, turn: Lock, following: Lock) -> None:
         self._turn, self._next = turn, following
-        self._closed = False
 
     def take(self) -> None:
         """Wait for this process's turn; as long as one transaction of each process that waits already.
 
         Raises:
-            OSError: If the kernel refuses the lock; nothing is held then.
+            OSError: If the system refuses the lock; nothing is held then.
         """
-        fcntl.flock(self._next, fcntl.LOCK_EX)
+        self._next.take()
         try:
-            fcntl.flock(self._turn, fcntl.LOCK_EX)
+            self._turn.take()
         finally:
-            fcntl.flock(self._next, fcntl.LOCK_UN)
+            self._next.give()
 
     def give(self) -> None:
         """Let the next process have its turn."""
-        fcntl.flock(self._turn, fcntl.LOCK_UN)
+        self._turn.give()
 
     def note_time(self, *, boot: str, monotonic: float, engine_ms: int) -> None:
         """Write down, in this process's turn, what engine time it was at which moment since the machine started.
@@ -47,7 +46,7 @@ class Turn:
         """
         text = f"{boot} {monotonic:.6f} {engine_ms}\n".encode()
         with contextlib.suppress(OSError):  # without it, who comes next believes the wall clock
-            os.pwrite(self._turn, text, 0)
+            os.pwrite(self._turn.file(), text, 0)
 
     def noted_time_ms(self, *, boot: str, monotonic: float) -> int | None:
         """Engine time at a moment since the machine started, by the last note; None without a fresh one.
@@ -55,7 +54,7 @@ class Turn:
         Whoever runs writes one every ten minutes at least: by one that is older nobody has run since.
         """
         try:
-            of_boot, at, engine_ms = os.pread(self._turn, _LONGEST_NOTE, 0).split(b"\n")[0].decode().split()
+            of_boot, at, engine_ms = os.pread(self._turn.file(), _LONGEST_NOTE, 0).split(b"\n")[0].decode().split()
             since = monotonic - float(at)
         except (OSError, ValueError):
             return None
@@ -64,10 +63,48 @@ class Turn:
 
     def close(self) -> None:
         """Let go of the locks. Their files stay: to remove one that another process opens means two locks."""
-        if not self._closed:
-            self._closed = True
-            os.close(self._turn)
-            os.close(self._next)
+        self._turn.close()
+        self._next.close()
+
+
+class Lock:
+    """A lock of one process on a file, made if it is missing; not counted: to take it twice is to take it once."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file: int | None = None
+
+    def file(self) -> int:
+        """The number of the open file.
+
+        Raises:
+            OSError: If it cannot be opened.
+        """
+        if self._file is None:
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        return self._file
+
+    def take(self) -> None:
+        """Wait until nobody else has it.
+
+        Raises:
+            OSError: If the system refuses it.
+        """
+        fcntl.flock(self.file(), fcntl.LOCK_EX)
+
+    def give(self) -> None:
+        """Let go of it, whatever the system says to that."""
+        try:
+            fcntl.flock(self.file(), fcntl.LOCK_UN)
+        except OSError:
+            self.close()  # which lets go of it too
+
+    def close(self) -> None:
+        """Let go of it, and of the file."""
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):
+                os.close(file)
 
 
 def turn_for(path: str) -> Turn:
@@ -76,13 +113,11 @@ def turn_for(path: str) -> Turn:
     Raises:
         OSError: If its files cannot be opened.
     """
-    turn = _made(f"{path}-lock")
+    turn, following = Lock(f"{path}-lock"), Lock(f"{path}-next")
     try:
-        return Turn(turn, _made(f"{path}-next"))
+        turn.file()
+        following.file()
     except OSError:
-        os.close(turn)
+        turn.close()
         raise
-
-
-def _made(path: str) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    return Turn(turn, following)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from redrive.clock import Clock
-from redrive.errors import BrokerUnavailable
+from redrive.errors import BrokerUnavailable, OutcomeUnknown
 from redrive.sqlite.database import FULL, MEMORY, address_of, cannot_be_shared, connect
 from redrive.sqlite.session import Outcome, Session
 from redrive.sqlite.signals import Neighbours, Signals
@@ -116,7 +116,7 @@ class FileDatabase:
             opened.pop_all()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._waiting: list[_Job] = []
-        self._closed = False
+        self._moves_stand = self._closed = False
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._loop, name="redrive-writer", daemon=True)
         self._thread.start()
@@ -188,8 +188,9 @@ class FileDatabase:
             return False
         tables.move_at_ms = now_ms + _LOOK_FOR_MOVES_MS  # unless the engine says when
         (outcome,) = self._run([Tables.move])
-        if outcome.error is not None:
+        if outcome.error is not None and not self._moves_stand:
             _log.warning("message moves of %s do not go on: %s", self.path, outcome.error)
+        self._moves_stand = outcome.error is not None
         return True
 
     def _until_a_chore(self) -> float:
@@ -198,7 +199,12 @@ class FileDatabase:
         return _IDLE if at_ms is None else min(1.0, max(0.0, (at_ms - self._session.now_ms()) / 1000))
 
     def _run(self, works: Sequence[Work[Any]]) -> list[Outcome]:
-        outcomes = self._session.run(works)
+        try:
+            outcomes = self._session.run(works)
+        except Exception as error:  # noqa: BLE001 - a fault of ours: nobody may be left without an answer
+            _log.exception("a fault in the writer of %s", self.path)
+            unknown = f"{type(error).__name__}: {error}"
+            return [Outcome(None, OutcomeUnknown(self.address, unknown)) for _ in works]
         became_ready = self._session.tables.engine.became_ready
         if became_ready:
             self.signals.fire(became_ready)
