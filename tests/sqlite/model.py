@@ -122,7 +122,7 @@ class Model:
     def next_round(self, queue: str, group: str | None) -> int:
         current = self.rounds.get(queue, 0)
         if group is None:
-            return current
+            return current + 1
         self.tenants[queue, group] = max(self.tenants.get((queue, group), 0), current) + 1
         return self.tenants[queue, group]
 
@@ -181,6 +181,7 @@ class Model:
             due = [row for row in self.of(queue, phase) if row.visible_at_ms <= now_ms]
             for row in sorted(due, key=lambda row: (row.visible_at_ms, row.seq))[:limit]:
                 row.phase = READY
+                row.round = max(row.round, self.rounds.get(queue, 0))
         ready = sorted(self.of(queue, READY), key=lambda row: (row.round, row.visible_at_ms, row.seq))[:limit]
         self.rounds[queue] = max([self.rounds.get(queue, 0), *(row.round for row in ready)])
         return ready
@@ -236,6 +237,7 @@ class Model:
         row.receipt, row.visible_at_ms = None, visible_at_ms
         row.phase = IN_LINE if self.specs[row.queue].fifo else READY if at_once else DELAYED
         row.receive_count -= uncounted
+        row.round = max(row.round, self.rounds.get(row.queue, 0) + 1)
 
     def forward(self, row: Row, queue: str, message: Message, delay: float, now_ms: int) -> None:
         source = row.queue

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sqlite3
 from pathlib import Path
 
+import apsw
 import pytest
 
+from redrive.broker import Outgoing, QueueSpec
+from redrive.brokers.sqlite import SqliteBroker
 from redrive.clock import ManualClock
-from redrive.errors import DatabaseTooNew, DatabaseUnusable
+from redrive.errors import BrokerUnavailable, DatabaseTooNew, DatabaseUnusable
+from redrive.message import Message
 from redrive.sqlite.database import connect
 from redrive.sqlite.statements import migrations
 from redrive.sqlite.writer import FileDatabase
@@ -41,7 +46,22 @@ def test_another_program_s_database_is_refused_and_untouched(tmp_path: Path) -> 
     assert [one.name for one in tmp_path.iterdir()] == ["theirs.db"]
 
 
-@pytest.mark.parametrize("content", [b"xy", b"not a database" * 100, b"\0" * 4096, os.urandom(5000)], ids=len)
+def test_another_program_s_log_is_left_as_it_is(tmp_path: Path) -> None:
+    """What it has not copied into its database yet is its own business."""
+    path = tmp_path / "theirs.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE customer (name TEXT)")
+        connection.commit()
+        for beside in ("", "-wal"):
+            shutil.copy(f"{path}{beside}", tmp_path / f"copy.db{beside}")
+    connection.close()
+    before = [digest(tmp_path / f"copy.db{beside}") for beside in ("", "-wal")]
+    refused(tmp_path / "copy.db", "belongs to another program")
+    assert [digest(tmp_path / f"copy.db{beside}") for beside in ("", "-wal")] == before
+
+
+@pytest.mark.parametrize("content", [b"x", b"xy", b"not a database" * 100, b"\0" * 4096, os.urandom(5000)], ids=len)
 def test_what_is_no_database_is_refused_and_untouched(tmp_path: Path, content: bytes) -> None:
     """A text, zeros or noise: an error that says so, and the file is as it was."""
     path = tmp_path / "notes.db"
@@ -77,16 +97,6 @@ def test_a_folder_is_no_database(tmp_path: Path) -> None:
     refused(tmp_path, "cannot be opened")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
-    """Owner and mode are the remedy."""
-    tmp_path.chmod(0o500)
-    try:
-        refused(tmp_path / "a.db", "owner and mode")
-    finally:
-        tmp_path.chmod(0o700)
-
-
 def test_a_newer_database_is_refused_and_untouched(tmp_path: Path) -> None:
     """An older redrive does not guess what a newer one wrote."""
     path = tmp_path / "newer.db"
@@ -112,13 +122,73 @@ def test_what_stands_in_the_way_beside_the_file_is_named(short_path: Path, besid
     refused(path, "cannot be shared", f"a.db-{beside}")
 
 
-def test_a_truncated_database_is_refused(tmp_path: Path) -> None:
-    """Half a file is an error, not half an answer."""
+@pytest.mark.parametrize("left", [99, 100, 1_500, 4_096, 20_000])
+def test_a_truncated_database_is_refused(tmp_path: Path, left: int) -> None:
+    """A part of a file is an error that says what can be done, not a part of an answer."""
     path = tmp_path / "a.db"
     FileDatabase(str(path), ManualClock()).close()
     whole = path.read_bytes()
-    path.write_bytes(whole[:1500])
+    assert len(whole) > left
+    path.write_bytes(whole[:left])
     refused(path)
+    assert path.read_bytes() == whole[:left]
+
+
+def test_damage_is_told_with_what_can_be_done(tmp_path: Path) -> None:
+    """Here the root of a table is gone."""
+    path = tmp_path / "a.db"
+    FileDatabase(str(path), ManualClock()).close()
+    path.write_bytes(path.read_bytes()[:4_096])
+    refused(path, "is damaged", "`redrive doctor`", "`redrive recover`")
+
+
+async def test_damage_that_is_met_later_is_told_too(tmp_path: Path) -> None:
+    """By whoever meets it; it is not the broker that is away."""
+    path = tmp_path / "a.db"
+    database = FileDatabase(str(path), ManualClock())
+    broker = SqliteBroker(database)
+    await broker.declare([QueueSpec(name="orders")])
+    await broker.close()
+    database = FileDatabase(str(path), ManualClock())
+    with path.open("r+b") as file:
+        file.seek(4_096)
+        file.write(bytes(len(path.read_bytes()) - 4_096))
+    with pytest.raises(DatabaseUnusable, match="is damaged"):
+        await SqliteBroker(database).send("orders", [Outgoing(message=Message(id="m", body=b"1", sent_at_ms=1))])
+    database.close()
+
+
+def test_what_is_no_file_is_refused() -> None:
+    """A device is none."""
+    refused(Path(os.devnull), "it is not a file")
+
+
+def test_a_file_that_another_program_keeps_locked_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After seconds of patience; it is a matter of time, not of the file."""
+    monkeypatch.setattr("redrive.sqlite.database.BUSY_MS", 50)
+    path = str(tmp_path / "a.db")
+    FileDatabase(path, ManualClock()).close()
+    other = apsw.Connection(path)
+    other.pragma("locking_mode", "exclusive")
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(BrokerUnavailable, match="another program has kept the file locked"):
+        FileDatabase(path, ManualClock())
+    other.close()
+
+
+async def test_a_program_that_keeps_writing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is told that a database is locked; once it is done, work goes on by itself."""
+    monkeypatch.setattr("redrive.sqlite.database.BUSY_MS", 50)
+    path = str(tmp_path / "a.db")
+    database = FileDatabase(path, ManualClock())
+    other = apsw.Connection(path)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(BrokerUnavailable, match="another program has kept the file locked"):
+        await database.run(lambda tables: tables.now_ms)
+    other.execute("ROLLBACK")
+    assert await database.run(lambda tables: tables.now_ms) > 0
+    other.close()
+    database.close()
 
 
 def test_opening_again_changes_no_schema(tmp_path: Path) -> None:

@@ -522,7 +522,7 @@ def test_browsing_shows_everything_once_and_in_order(limit: int) -> None:
             engine.send("plain", f"a{number}", group="a")
         engine.send("plain", "b0", group="b")
         engine.send("plain", "none")
-        expected = ["none", "a0", "b0", "a1", "delayed 7.0", "delayed 9.0", "held", "held long"]
+        expected = ["a0", "b0", "none", "a1", "delayed 7.0", "delayed 9.0", "held", "held long"]
         assert [one.body.decode() for one in engine.seen("plain", limit)] == expected
 
 

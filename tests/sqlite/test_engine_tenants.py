@@ -41,14 +41,26 @@ def test_who_was_away_begins_at_the_round_being_received() -> None:
         assert engine.drain("plain") == ["a4", "b2", "a5", "b3", "a6", "b4"]
 
 
-def test_messages_without_a_group_go_into_the_round_being_received() -> None:
-    """In the order in which they are ready; they are no tenant, and a burst does not hold them up."""
+def test_messages_without_a_group_go_into_the_next_round() -> None:
+    """Each is a tenant of its own: a burst does not hold them up, nor do they hold up the tenants."""
     with driven(PLAIN) as engine:
         burst(engine, "a", 3)
         assert engine.bodies("plain", 1) == ["a1"]
         engine.send("plain", "x", "y")
-        assert engine.drain("plain") == ["x", "y", "a2", "a3"]
+        assert engine.drain("plain") == ["a2", "x", "y", "a3"]
         assert engine.count_of("tenant") == 1
+
+
+def test_a_stream_without_groups_does_not_starve_a_tenant() -> None:
+    """However many of them always wait."""
+    with driven(PLAIN) as engine:
+        engine.send("plain", *(f"x{number}" for number in range(10)))
+        engine.send("plain", "a1", group="a")
+        for number in range(20):
+            if "a1" in engine.bodies("plain", 5):
+                return
+            engine.send("plain", *(f"y{number}{each}" for each in range(5)))
+        raise AssertionError("the tenant was never served")
 
 
 def test_without_groups_what_is_ready_longest_comes_first() -> None:

@@ -65,20 +65,23 @@ def test_the_floor_is_64_mib_or_a_tenth_of_a_small_disk(size: int, free: int, re
     assert bool(Disk(size, free).space().shortage()) is refused
 
 
-def test_the_disk_is_measured_a_few_times_a_second() -> None:
-    """However often it is asked; more often when it will soon be full."""
-    disk = Disk(100 * GIB, 50 * GIB)
+@pytest.mark.parametrize(
+    ("free", "least", "most"),
+    [
+        pytest.param(50 * GIB, 3, 5, id="plenty"),
+        pytest.param(FLOOR + 100 * MIB, 9, 12, id="as long as the fastest disk needs to fill up to the floor"),
+        pytest.param(FLOOR, 999, 1_000, id="on the edge"),
+        pytest.param(0, 40, 51, id="nothing"),
+    ],
+)
+def test_the_disk_is_measured_as_often_as_it_has_to_be(free: int, least: int, most: int) -> None:
+    """However often it is asked: a thousand times in a second, here."""
+    disk = Disk(100 * GIB, free)
     space = disk.space()
     for _ in range(1_000):
-        disk.now += 0.001
         space.shortage()
-    assert disk.measured <= 5
-    disk.f_bavail = 2 * FLOOR
-    disk.measured = 0
-    for _ in range(1_000):
         disk.now += 0.001
-        space.shortage()
-    assert 20 < disk.measured <= 51
+    assert least <= disk.measured <= most
 
 
 def test_a_disk_that_does_not_answer_is_not_called_full() -> None:

@@ -86,7 +86,7 @@ class Arrivals:
         content = content_of(one.message)
         delay_ms = int(one.delay * 1000) or target.delay_ms
         phase = IN_LINE if target.fifo else DELAYED if delay_ms else READY
-        number = target.round if content[2] is None or target.fifo else self._tenants.round(target, content[2])
+        number = target.round + 1 if content[2] is None or target.fifo else self._tenants.round(target, content[2])
         return target.id, phase, number, now_ms + delay_ms, expires_at_ms, origin, checksum(content), *content
 
     def _insert(self, values: Sequence[Any]) -> None:

@@ -30,6 +30,7 @@ BUSY_MS = 5_000
 """How long SQLite waits for a program that does not take turns."""
 _LONGEST_RESTING_LOG = 8 * 1024 * 1024
 """Bytes that the log's file keeps once it starts anew."""
+_LEAST_ROOM = 128 * 1024
 HELP = "`redrive doctor` looks into it, `redrive recover` saves what is whole"
 
 
@@ -93,14 +94,23 @@ def _explained(path: str) -> Iterator[None]:
         raise DatabaseUnusable(path, "is not an SQLite database", "name another file, or move this one away") from None
     except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError, PermissionError) as error:
         raise DatabaseUnusable(path, f"cannot be opened for writing ({error})", _may_not_write(path)) from None
-    except apsw.FullError:
-        raise DatabaseUnusable(path, "cannot be written: its disk is full", "make room") from None
     except apsw.CorruptError as error:
         raise damaged(path, error) from None
     except apsw.BusyError:
         raise BrokerUnavailable(address_of(path), "another program has kept the file locked for seconds") from None
-    except (apsw.IOError, OSError) as error:
+    except (apsw.FullError, apsw.IOError, OSError) as error:
+        if _is_full(path):
+            raise DatabaseUnusable(path, "cannot be opened: its disk is full", "make room") from None
         raise DatabaseUnusable(path, f"cannot be read or written ({error})", "check the disk") from None
+
+
+def _is_full(path: str) -> bool:
+    """Whether there is too little room even for what a process needs beside the file."""
+    try:
+        found = os.statvfs(Path(path).absolute().parent)
+    except OSError:
+        return False
+    return found.f_blocks > 0 and found.f_bavail * found.f_frsize < _LEAST_ROOM
 
 
 def _refuse_at_sight(path: str) -> None:
@@ -108,9 +118,8 @@ def _refuse_at_sight(path: str) -> None:
     folder = Path(path).parent
     if not folder.is_dir():
         raise DatabaseUnusable(path, "is in a folder that does not exist", f"make {os.fspath(folder)!r} first")
-    try:
-        found = Path(path).stat()
-    except OSError:
+    found = _found(Path(path))
+    if found is None:
         return
     if not stat.S_ISREG(found.st_mode):
         raise DatabaseUnusable(path, "cannot be opened: it is not a file", "name a file, such as coffee.db")
@@ -120,17 +129,22 @@ def _refuse_at_sight(path: str) -> None:
 
 def _may_not_write(path: str) -> str:
     """Who owns the file and its folder, and who asks."""
-    if os.access(path if Path(path).exists() else Path(path).absolute().parent, os.W_OK):
+    there = {one: found for one in (Path(path), Path(path).absolute().parent) if (found := _found(one)) is not None}
+    if there and all(os.access(one, os.W_OK) for one in there):
         return "its owner and mode allow it: look at the limit of open files, and at what the system logs"
-    facts = []
-    for one in (Path(path), Path(path).absolute().parent):
-        try:
-            found = one.stat()
-        except OSError:
-            continue
-        facts.append(f"{os.fspath(one)!r} belongs to {_name(found.st_uid)}, mode {stat.S_IMODE(found.st_mode):03o}")
-    told = f"{', '.join(facts)}; this is {_name(os.geteuid())}" if facts else "nothing is known of them"
-    return f"check the owner and mode of the file and its folder ({told})"
+    facts = [
+        f"{os.fspath(one)!r} belongs to {_name(found.st_uid)}, mode {stat.S_IMODE(found.st_mode):03o}"
+        for one, found in there.items()
+    ]
+    told = ", ".join(facts) or "nothing may be known of them"
+    return f"check the owner and mode of the file and its folder ({told}; this is {_name(os.geteuid())})"
+
+
+def _found(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
 
 
 def _name(uid: int) -> str:

@@ -255,10 +255,10 @@ class Engine:
         return taken
 
     def _take_ready(self, source: Queue, lease: Lease, limit: int) -> list[Row]:
-        self._execute(_SQL["wake"], (source.id, lease.now_ms, limit))
+        self._execute(_SQL["wake"], (source.id, lease.now_ms, limit, source.round))
         rows = [Row(one) for one in self._execute(_SQL["receive"], (lease.until_ms, source.id, limit)).fetchall()]
         self._tenants.received(source, [row.round for row in rows])
-        return rows
+        return sorted(rows, key=lambda row: (row.round, row.seq))
 
     def _take_by_id(self, source: Queue, lease: Lease, limit: int, ids: Sequence[str]) -> list[Row]:
         """All that were asked for at once: of one line too, if nothing of it was leased before."""

@@ -1,5 +1,5 @@
 -- name: wake
-UPDATE message SET phase = 0 WHERE seq IN (
+UPDATE message SET phase = 0, round = max(round, ?4) WHERE seq IN (
     SELECT seq FROM (
         SELECT seq FROM message WHERE queue = ?1 AND phase = 1 AND visible_at_ms <= ?2 ORDER BY visible_at_ms LIMIT ?3
     )
@@ -55,7 +55,8 @@ DELETE FROM message WHERE seq IN (SELECT CAST(value AS INTEGER) FROM json_each(?
 
 -- name: hand_back
 UPDATE message
-SET phase = iif(phase < 3, ?4, 3), visible_at_ms = ?3, receipt = NULL, receive_count = receive_count - ?5
+SET phase = iif(phase < 3, ?4, 3), visible_at_ms = ?3, receipt = NULL, receive_count = receive_count - ?5,
+    round = max(round, 1 + (SELECT queue.round FROM queue WHERE queue.id = message.queue))
 WHERE seq = ?1 AND receipt = ?2;
 
 -- name: look

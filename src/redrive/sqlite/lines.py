@@ -48,13 +48,13 @@ class Lines:
         free: list[Any] = self._execute(_SQL["free"], (lease.queue, lease.now_ms, limit)).fetchall()
         if not free:
             return []
-        groups = [group for group, _ in free]
         each = -(-limit // len(free))
-        fronts = [front for _, front in free] if each == 1 else self._long_fronts(lease, groups, limit, each)
-        rows = self.lease(lease, fronts)
+        fronts = free if each == 1 else self._long_fronts(lease, [group for group, _ in free], limit, each)
+        rows = self.lease(lease, [seq for _, seq in fronts])
+        groups = list(dict.fromkeys(group for group, _ in fronts))
         self._execute(_SQL["lock"], (lease.queue, json.dumps(groups), lease.until_ms))
-        place = {group: number for number, group in enumerate(groups)}
-        return sorted(rows, key=lambda row: (place[row.group], row.seq))
+        place = {seq: number for number, (_, seq) in enumerate(fronts)}
+        return sorted(rows, key=lambda row: place[row.seq])
 
     def find(self, lease: Lease, identity: str) -> list[int]:
         """Messages of this id, wherever they stand in lines of which nothing is leased."""
@@ -64,15 +64,15 @@ class Lines:
         """Lease these; their lines have to be locked by whoever calls."""
         return [Row(one) for one in self._execute(_SQL["take"], (lease.until_ms, json.dumps(seqs))).fetchall()]
 
-    def _long_fronts(self, lease: Lease, groups: list[Any], limit: int, each: int) -> list[int]:
+    def _long_fronts(self, lease: Lease, groups: list[Any], limit: int, each: int) -> list[tuple[Any, int]]:
         """Some messages of each line, up to the first whose time has not come: nobody overtakes it."""
-        chosen: list[int] = []
+        chosen: list[tuple[Any, int]] = []
         for group in groups:
             most = min(each, limit - len(chosen))
             for seq, visible_at_ms in self._execute(_SQL["front"], (lease.queue, group, most)):
                 if visible_at_ms > lease.now_ms:
                     break
-                chosen.append(seq)
+                chosen.append((group, seq))
         return chosen
 
     def renew(self, queue: int, groups: Iterable[str], now_ms: int) -> bool:

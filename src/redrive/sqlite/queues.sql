@@ -30,7 +30,7 @@ WHERE (content_deduplication, delay_ms, retention_ms, dead_letter_queue, max_rec
     IS NOT (?3, ?4, ?5, ?6, ?7, ?8, ?9);
 
 -- name: retain
-UPDATE message SET expires_at_ms = coalesce(expires_at_ms - ?2, ?4) + ?3 WHERE queue = ?1;
+UPDATE message SET expires_at_ms = coalesce(expires_at_ms - ?2, ?4) + ?3 WHERE queue = ?1 AND phase < 5;
 
 -- name: delete
 DELETE FROM queue WHERE id = ?;

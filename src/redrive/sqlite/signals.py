@@ -18,6 +18,8 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from redrive.sqlite.turn import belongs_to_the_owner_of
+
 BACKSTOP = 1.0
 """Seconds after which a waiter looks for itself."""
 _LONGEST_SOCKET_PATH = 90
@@ -130,7 +132,7 @@ def _listening(path: str) -> tuple[Path, socket.socket, Path]:
         try:
             folder = _folder_for(path)
             own = folder / f"{os.getpid()}-{os.urandom(4).hex()}"  # a killed process of this number left its own
-            receiver.bind(os.fspath(own))
+            _bind(receiver, own)
         except OSError as error:
             receiver.close()
             just_gone = isinstance(error, FileNotFoundError | FileExistsError)  # the last one out took the folder away
@@ -141,6 +143,14 @@ def _listening(path: str) -> tuple[Path, socket.socket, Path]:
     raise AssertionError
 
 
+def _bind(receiver: socket.socket, own: Path) -> None:
+    try:
+        receiver.bind(os.fspath(own))
+    except OSError as error:
+        error.filename = os.fspath(own.parent)  # the system does not say
+        raise
+
+
 def _folder_for(path: str) -> Path:
     """The folder of sockets beside the file, or in the temporary folder where a socket's path would be too long.
 
@@ -149,6 +159,7 @@ def _folder_for(path: str) -> Path:
     beside = Path(f"{Path(path).resolve()}-wake")
     if len(os.fspath(beside)) <= _LONGEST_SOCKET_PATH - 30:
         beside.mkdir(mode=0o700, exist_ok=True)
+        belongs_to_the_owner_of(path, os.fspath(beside))
         return beside
     digest = hashlib.blake2b(os.fspath(beside).encode(), digest_size=8).hexdigest()
     away = Path(tempfile.gettempdir()) / f"redrive-{os.getuid()}-{digest}"

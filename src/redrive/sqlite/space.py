@@ -14,8 +14,10 @@ FLOOR = 64 * 1024 * 1024
 """Bytes that are kept free."""
 SHARE = 10
 """Of a small disk, one part in so many instead, if that is less."""
-_MEASURED_FOR, _SCARCE_FOR = 0.25, 0.02
-"""Seconds that a measurement is good for; the second while less than four times the floor is free."""
+_MEASURED_FOR, _SHORT_FOR = 0.25, 0.02
+"""Seconds that a measurement is good for: at most, and while there is too little."""
+_FASTEST = 1024**3
+"""Bytes a second that a disk may be filled with: with less above the floor a measurement is good for a shorter time."""
 
 
 class Measured(Protocol):
@@ -38,7 +40,7 @@ class Measured(Protocol):
 
 
 class Space:
-    """The room on the disk that holds a file, measured at most four times a second while there is plenty."""
+    """The room on the disk that holds a file, measured at most four times a second while there is plenty of it."""
 
     def __init__(
         self,
@@ -59,7 +61,7 @@ class Space:
         if now >= self._good_until:
             free, floor = self._measured()
             self._shortage = DiskNearlyFull(self._address, free, floor) if free < floor else None
-            self._good_until = now + (_SCARCE_FOR if free < 4 * floor else _MEASURED_FOR)
+            self._good_until = now + (_SHORT_FOR if self._shortage else min(_MEASURED_FOR, (free - floor) / _FASTEST))
         return self._shortage
 
     def _measured(self) -> tuple[int, int]:

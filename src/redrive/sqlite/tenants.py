@@ -4,7 +4,8 @@ Start-time fair queueing with rounds for time. A message goes into the round aft
 round being received, whichever is later; lower rounds are received first. A burst of 10,000 from one tenant so takes
 10,000 rounds, and the next message of another tenant goes into the first of those that are left.
 
-Messages without a group are no tenant: they go into the round being received, in the order in which they are ready.
+A message without a group is a tenant of its own: it goes into the round after the one being received. So does what
+comes back; what was delayed for long joins the round being received. Within a round, what is ready longest comes first.
 
 Source: Goyal, Vin, Cheng: Start-time Fair Queueing (1996). Amazon SQS, "fair queues", describes the same promise.
 """

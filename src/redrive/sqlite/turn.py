@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from pathlib import Path
 
 _LONGEST_NOTE = 256
 _FRESH = 900.0
@@ -70,8 +71,8 @@ class Turn:
 class Lock:
     """A lock of one process on a file, made if it is missing; not counted: to take it twice is to take it once."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, path: str, *, beside: str) -> None:
+        self._path, self._beside = path, beside
         self._file: int | None = None
 
     def file(self) -> int:
@@ -82,6 +83,7 @@ class Lock:
         """
         if self._file is None:
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+            belongs_to_the_owner_of(self._beside, self._file)
         return self._file
 
     def take(self) -> None:
@@ -113,7 +115,7 @@ def turn_for(path: str) -> Turn:
     Raises:
         OSError: If its files cannot be opened.
     """
-    turn, following = Lock(f"{path}-lock"), Lock(f"{path}-next")
+    turn, following = Lock(f"{path}-lock", beside=path), Lock(f"{path}-next", beside=path)
     try:
         turn.file()
         following.file()
@@ -121,3 +123,11 @@ def turn_for(path: str) -> Turn:
         turn.close()
         raise
     return Turn(turn, following)
+
+
+def belongs_to_the_owner_of(path: str, made: int | str) -> None:
+    """What root makes beside a file is its owner's, who could not use it otherwise; SQLite does so with its log."""
+    if os.geteuid() == 0:
+        with contextlib.suppress(OSError):
+            owner = Path(path).stat()
+            os.chown(made, owner.st_uid, owner.st_gid)
