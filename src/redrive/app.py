@@ -339,9 +339,6 @@ class App(Generic[R]):
         specs: list[QueueSpec] = []
         for queue in self.queues.values():
             consumer = queue.bound_consumer
-            waiting = [dead_queue(queue.name)]
-            waiting += [parked_queue(queue.name, need) for need in (consumer.needs if consumer else ())]
-            specs += [QueueSpec(name=name, fifo=queue.fifo) for name in waiting]
             backstop = consumer.policy.backstop if consumer else None
             dead = dead_queue(queue.name) if backstop else None
             specs.append(
@@ -353,6 +350,9 @@ class App(Generic[R]):
                     max_receives=backstop,
                 )
             )
+            waiting = [dead_queue(queue.name)]
+            waiting += [parked_queue(queue.name, need) for need in (consumer.needs if consumer else ())]
+            specs += [QueueSpec(name=name, fifo=queue.fifo) for name in waiting]
         return specs
 
     async def work(

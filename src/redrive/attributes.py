@@ -48,7 +48,7 @@ def refused(attributes: Mapping[str, str], types: Mapping[str, str] | None = Non
             limit = "String, Number or Binary, with a label after a dot if you like, at most 256 characters"
             return LimitExceeded(f"type of attribute {name!r}", kind, limit)
         if broken := _bad_value(kind, value):
-            return LimitExceeded(f"value of attribute {name!r}", value, broken)
+            return LimitExceeded(f"value of attribute {name!r}", f"{len(value)} characters", broken)
     return None
 
 
@@ -92,7 +92,7 @@ def _bad_value(kind: str, value: str) -> str | None:
         return "not empty"
     match kind.partition(".")[0]:
         case "Number":
-            return None if _is_number(value) else f"a number of at most {_DIGITS} digits, between -10^128 and 10^126"
+            return None if _is_number(value) else f"a number of at most {_DIGITS} digits, between 10^-128 and 10^126"
         case "Binary":
             return None if _is_base64(value) else "base64"
         case _:

@@ -112,6 +112,9 @@ class Queue(Generic[T]):
         later = seconds(delay)
         if later and self.fifo:
             raise LimitExceeded("delay", later, "0 on a FIFO queue, where it would hold up what is sent after it")
+        if deduplication_id is not None and not self.fifo:
+            raise LimitExceeded("deduplication id", deduplication_id, "None on a standard queue: app.queue(fifo=True)")
+        checked_group(group)
         checked = checked_attributes(attributes)
         messages = [
             Message(
@@ -233,6 +236,16 @@ class Queue(Generic[T]):
     def _own_id(self, message: Message) -> str | None:
         """A deduplication id that makes no message a duplicate, unless its content may."""
         return None if self.content_deduplication else message.id
+
+
+def checked_group(group: str | None) -> None:
+    """Whether a group can be stored, before a timer keeps its message for hours.
+
+    Raises:
+        LimitExceeded: If it is no text.
+    """
+    if group is not None and any("\ud800" <= one <= "\udfff" for one in group):
+        raise LimitExceeded("group", group, "text without half of a surrogate pair")
 
 
 def checked_attributes(attributes: Mapping[str, str] | None) -> dict[str, str]:

@@ -13,7 +13,7 @@ from redrive.message import Message, message_id
 from redrive.once import Claims
 from redrive.operations.ground import PARKED, Ground, is_consumed
 from redrive.operations.views import QueueView
-from redrive.queue import checked_attributes
+from redrive.queue import checked_attributes, checked_group
 from redrive.store import ABSENT, CONTROLS
 from redrive.timekeeper import set_timer
 
@@ -52,6 +52,7 @@ class QueueOperations(Ground):
         """
         if not unchecked:
             await self.check(queue, body)
+        checked_group(group)
         now = self._clock.now_ms()
         message = Message(
             id=message_id(now, self._random.randbytes(10)),

@@ -109,5 +109,5 @@ def _key(queue: Queue, one: Outgoing) -> str | LimitExceeded:
     if queue.content_deduplication:
         return hashlib.sha256(one.message.body).hexdigest()
     return LimitExceeded(
-        "deduplication id", None, f"1 to {LONGEST_ID} characters, or declare the queue with content_deduplication=True"
+        "deduplication id", None, f"1 to {LONGEST_ID} characters, where the queue has no content_deduplication=True"
     )

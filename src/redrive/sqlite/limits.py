@@ -11,7 +11,7 @@ LONGEST_LEASE = 43_200.0
 LONGEST_ID = 128
 """Characters. Source: Amazon SQS, SendMessage `MessageGroupId` and `MessageDeduplicationId`, ReceiveMessage
 `ReceiveRequestAttemptId`: letters, digits and punctuation marks."""
-_ID = f"1 to {LONGEST_ID} letters, digits and punctuation marks"
+_ID = f"1 to {LONGEST_ID} ASCII letters, digits and punctuation marks, without spaces"
 
 
 def refused(one: Outgoing, target: Queue) -> LimitExceeded | None:
@@ -27,7 +27,7 @@ def refused(one: Outgoing, target: Queue) -> LimitExceeded | None:
         limit = f"at most {target.largest_message} bytes, attributes included; keep the content elsewhere, send its key"
         return LimitExceeded("size of the message", size, limit)
     if target.fifo and (message.group is None or not _is_id(message.group)):
-        limit = f"{_ID} on a FIFO queue: send(..., group=...)"
+        limit = f"{_ID}, on a FIFO queue: send(..., group=...), or --group"
         return LimitExceeded("group", message.group, limit)
     if message.group is not None and not _is_text(message.group):
         return LimitExceeded("group", message.group, "text without half of a surrogate pair")

@@ -139,7 +139,7 @@ class Queues:
         return QueueConflict(
             spec.name,
             f"is {kinds[0]} and cannot become {kinds[1]}",
-            "give the new one another name, or delete this one",
+            "give the new one another name",
         )
 
     def _write(self, spec: QueueSpec, now_ms: int) -> None:
