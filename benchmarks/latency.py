@@ -84,12 +84,17 @@ async def across(folder: Path, count: int) -> Mapping[str, float]:
     async def arrived() -> None:
         await out.readline()
 
-    await arrived()
-    async with application(folder) as app:
-        await asyncio.sleep(1.0)
-        await paced(app, count, arrived)
-    numbers: dict[str, float] = json.loads(await out.readline())
-    await process.wait()
+    try:
+        await arrived()
+        async with application(folder) as app:
+            await asyncio.sleep(1.0)
+            await paced(app, count, arrived)
+        numbers: dict[str, float] = json.loads(await out.readline())
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        await process.wait()
     return numbers
 
 

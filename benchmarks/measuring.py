@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from servers import SERVERS, Missing
 
 HERE = Path(__file__).resolve().parent
 _PATIENCE = 600
+_ENDING = 60
 _TRACED = 5_000
 """Messages at most while the system calls are traced."""
 _SYNC = re.compile(r"^\d+ +(\d+\.\d+) (?:fsync|fdatasync)\(", re.MULTILINE)
@@ -92,24 +93,16 @@ class Bench:
         measure = [] if subject.measure is None else [subject.measure]
         command = [sys.executable, "-m", subject.module, *measure, folder, str(count)]
         try:
-            answer = subprocess.run(  # noqa: S603 - our own scripts
-                [*(tracing or []), *command],
-                env=self._environment(subject),
-                cwd=HERE,
-                check=True,
-                capture_output=True,
-                timeout=_PATIENCE,
-            )
-        except subprocess.CalledProcessError as error:
-            said = error.stderr.decode(errors="replace")
-            if tracing is None:
-                sys.stderr.write(said)
-            raise Failed((said.strip().splitlines() or ["no word"])[-1]) from None
+            code, out, err = _ended([*(tracing or []), *command], self._environment(subject))
         except subprocess.TimeoutExpired:
             raise Failed(f"no end within {_PATIENCE} s") from None
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        numbers: dict[str, float] = json.loads(answer.stdout.splitlines()[-1])
+        if code:
+            if tracing is None:
+                sys.stderr.write(err)
+            raise Failed((err.strip().splitlines() or ["no word"])[-1])
+        numbers: dict[str, float] = json.loads(out.splitlines()[-1])
         return numbers
 
     def _environment(self, subject: Subject) -> Mapping[str, str]:
@@ -121,3 +114,20 @@ class Bench:
 
     def _count(self, subject: Subject) -> int:
         return subject.short if self.short else subject.count
+
+
+def _ended(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str, str]:
+    """The exit code of a measure, and what it wrote; if we are to end, it gets time to end what it started."""
+    with subprocess.Popen(  # noqa: S603 - our own scripts
+        command, env=environment, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=_PATIENCE)
+        except BaseException:
+            process.terminate()
+            try:
+                process.communicate(timeout=_ENDING)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            raise
+    return process.returncode, out, err

@@ -25,8 +25,8 @@ from machine import introduce, surroundings
 from outages.trial import Contestant, Outage, Unanswered, trial
 from rich.console import Console
 from rich.table import Table
-from servers import RABBITMQ_URL, Missing, end_on_sigterm, rabbitmq
-from workload import shown
+from servers import RABBITMQ_URL, Missing, rabbitmq
+from workload import end_on_sigterm, shown
 
 _FOLDER = Path(__file__).resolve().parents[1] / "build" / "bench"
 SHORT = Outage(messages=20, dead=2.0, canary=0.5, quiet=2.0, patience=20.0)

@@ -25,7 +25,7 @@ from ledger import Miscounted
 from machine import introduce, surroundings
 from rich.console import Console
 from rich.table import Table
-from workload import shown
+from workload import end_on_sigterm, shown
 
 HERE = Path(__file__).resolve().parent
 SHOP = HERE.parent / "examples" / "coffee_shop"
@@ -42,6 +42,7 @@ _SHORT = {"orders": 40, "per_second": 20.0, "down_at": 0.5, "down_for": 1.0, "le
 
 def main() -> int:
     """Run all four."""
+    end_on_sigterm()
     options = _options()
     options.folder.mkdir(parents=True, exist_ok=True)
     plan = _SHORT if options.short else _FULL
@@ -90,7 +91,11 @@ async def _one(policy: str, plan: dict[str, float], folder: Path) -> dict[str, A
         process = await asyncio.create_subprocess_exec(
             *command, cwd=HERE, env=environment, stdin=DEVNULL, stdout=PIPE, stderr=PIPE
         )
-        out, err = await process.communicate()
+        try:
+            out, err = await process.communicate()
+        except BaseException:
+            process.terminate()
+            raise
     if process.returncode:
         raise RuntimeError(f"{policy}: {err.decode(errors='replace')[-2000:]}")
     found: dict[str, Any] = json.loads(out.splitlines()[-1])

@@ -25,8 +25,7 @@ from measuring import Bench, Failed
 from rich.console import Console
 from rich.table import Table
 from rows import ACROSS, CONCURRENT, DRAIN, PEERS, REDRIVE_CRASH, ROWS, Contestant, Row
-from servers import end_on_sigterm
-from workload import shown
+from workload import end_on_sigterm, shown
 
 _FOLDER = Path(__file__).resolve().parents[1] / "build" / "bench"
 _MEASURED = (("drained", DRAIN, "rate"), ("sent", CONCURRENT, "rate"), ("p50", ACROSS, "p50"))

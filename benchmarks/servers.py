@@ -13,7 +13,6 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -83,11 +82,6 @@ def rabbitmq(folder: Path) -> Iterator[str]:
     ):
         _until(lambda: _greets(port), process, "RabbitMQ")
         yield f"amqp://guest:guest@127.0.0.1:{port}/"
-
-
-def end_on_sigterm() -> None:
-    """Let SIGTERM unwind this process as Ctrl-C does, so that no server outlives it."""
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 SERVERS: Mapping[str, Any] = {POSTGRES_URL: postgres, RABBITMQ_URL: rabbitmq}

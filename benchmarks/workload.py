@@ -7,6 +7,7 @@ its numbers as one line of JSON.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -59,8 +60,14 @@ def order(number: int, sent_ns: int = 0) -> Order:
     return bare
 
 
+def end_on_sigterm() -> None:
+    """Let SIGTERM unwind this process as Ctrl-C does, so that nothing that it started outlives it."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+
+
 def measured_by(measures: Mapping[str, Measure]) -> None:
     """Run the measure that the command line names: `MEASURE FOLDER COUNT`."""
+    end_on_sigterm()
     name, folder, count = sys.argv[1:]
     print(json.dumps(dict(measures[name](Path(folder).resolve(), int(count)))), flush=True)
 

@@ -28,7 +28,8 @@ class Unwell:
 
     def __init__(self, *, dead: float, capacity: float, hangs: float) -> None:
         self._dead, self._each, self._hangs = dead, 1.0 / capacity, hangs
-        self._line = asyncio.Lock()
+        self._free_at = 0.0
+        """When whoever comes next has his turn, on the monotonic clock."""
         self._began: float | None = None
         self.calls: list[tuple[float, str, int]] = []
         """When each call came, in seconds since the first one, what it asked for, and the status of its answer."""
@@ -49,8 +50,8 @@ class Unwell:
         if status != 200:  # noqa: PLR2004 - HTTP's own
             await asyncio.sleep(self._hangs)
             return status, {"error": "out of order"}
-        async with self._line:
-            await asyncio.sleep(self._each)
+        self._free_at = max(self._free_at, time.monotonic()) + self._each
+        await asyncio.sleep(self._free_at - time.monotonic())
         if path != "/canary":
             self.handled.append((time.monotonic() - self._began, int(path.rpartition("/")[2])))
         return status, {}

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ledger import Ledger
-from workload import Order, order, orders, quantiles
+from workload import Order, end_on_sigterm, order, orders, quantiles
 
 FOLDER = "BENCH_FOLDER"
 """The environment variable that tells a worker where the ledger is."""
@@ -115,6 +115,7 @@ def handler(then: Callable[[Order], object] | None = None) -> Callable[[str | by
 
 def answer(peer: Peer) -> None:
     """Run the contest that the command line asks for: `FOLDER COUNT`."""
+    end_on_sigterm()
     folder, count = sys.argv[1:]
     print(json.dumps(dict(contest(peer, Path(folder).resolve(), int(count)))), flush=True)
     os._exit(0)  # connections and threads that wait for more end with it

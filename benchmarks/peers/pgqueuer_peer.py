@@ -1,7 +1,7 @@
 """PgQueuer on PostgreSQL, fsync and `synchronous_commit` on, its tables logged (`durable`).
 
 A crash in mid-message: the job is picked again once its heartbeat is old. Tuned: uvloop, as its own command line takes
-it; batches of 200 jobs, of which each costs a round trip to take and one to settle; sends over a pool of connections.
+it; batches of 1,000 jobs, of which each costs a round trip to take and one to settle; sends over a pool of connections.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from workload import Order
 
 TASKS = 128
 CONNECTIONS = 16
-BATCH = 200
+BATCH = 1_000
 _QUEUE = "orders"
 url = os.environ[POSTGRES_URL]
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.benchmarks.running import kept
 
 
-def test_redrive_handles_all_that_waited(tmp_path: Path) -> None:
+def test_redrive_handles_all_that_waited() -> None:
     """Nothing is lost or dead, and most of what was wasted are canaries or the calls under way at the trip."""
-    (found,) = kept(tmp_path, "outage.py", "--only", "redrive")["results"]
+    (found,) = kept("outage.py", "--only", "redrive")["results"]
     assert (found["handled"], found["twice"], found["lost"], found["dead"], found["waiting"]) == (20, 0, 0, 0, 0)
     assert 0 < found["canaries"] < found["wasted"]
 
@@ -21,9 +19,9 @@ def test_redrive_handles_all_that_waited(tmp_path: Path) -> None:
     [("Huey", 1), ("TaskIQ", 1), pytest.param("", 8, marks=[pytest.mark.long, pytest.mark.timeout(400)])],
     ids=["Huey", "TaskIQ", "all"],
 )
-def test_each_message_of_a_peer_is_somewhere(name: str, peers: int, tmp_path: Path) -> None:
+def test_each_message_of_a_peer_is_somewhere(name: str, peers: int) -> None:
     """Handled, dead, waiting or lost; or the peer is missing, and says why."""
-    found = kept(tmp_path, "outage.py", "--only", name, timeout=390)["results"]
+    found = kept("outage.py", "--only", name, timeout=390)["results"]
     assert len(found) == peers
     for one in found:
         if "missing" in one:
@@ -33,9 +31,9 @@ def test_each_message_of_a_peer_is_somewhere(name: str, peers: int, tmp_path: Pa
             assert one["wasted"] > 0
 
 
-def test_four_policies_are_measured_side_by_side(tmp_path: Path) -> None:
+def test_four_policies_are_measured_side_by_side() -> None:
     """Every order is paid or dead under each of them, and only redrive's served coffee while payments were down."""
-    found = kept(tmp_path, "policies.py")["results"]
+    found = kept("policies.py")["results"]
     assert [one["policy"] for one in found] == ["no-dlq", "dlq", "backoff", "circuit"]
     for one in found:
         assert one["paid"] + one["dead"] == 40

@@ -12,9 +12,9 @@ from tests.benchmarks.running import kept, script
 @pytest.mark.parametrize(
     "row", ["batches of", "drain, async", "two worker processes ÷", "1,000,000 waiting ÷", "import"]
 )
-def test_the_short_form_measures_redrive_and_keeps_what_it_found(row: str, tmp_path: Path) -> None:
+def test_the_short_form_measures_redrive_and_keeps_what_it_found(row: str) -> None:
     """A row gives a number above zero, and the JSON says on what machine and how durable it was."""
-    found = kept(tmp_path, "run.py", "--only", row)
+    found = kept("run.py", "--only", row)
     assert all(one["redrive"] > 0 for one in found["results"])
     assert found["results"]
     assert found["durability"]["journal_mode"] == "wal"
@@ -26,9 +26,9 @@ def test_the_short_form_measures_redrive_and_keeps_what_it_found(row: str, tmp_p
     [("SQL", 3), pytest.param(" on ", 6, marks=[pytest.mark.long, pytest.mark.timeout(400)])],
     ids=["those without RabbitMQ", "all"],
 )
-def test_peers_are_measured_or_said_to_be_missing(name: str, peers: int, tmp_path: Path) -> None:
+def test_peers_are_measured_or_said_to_be_missing(name: str, peers: int) -> None:
     """Each of them has its numbers, and how far it is from redrive's, or the reason why it has none."""
-    first, *found = kept(tmp_path, "run.py", "--only", name, timeout=390)["peers"]
+    first, *found = kept("run.py", "--only", name, timeout=390)["peers"]
     assert first["name"] == "redrive"
     assert len(found) == peers
     for one in found:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import socket
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,15 +13,12 @@ from tests.benchmarks.running import BENCHMARKS, passable
 
 
 @pytest.mark.parametrize("name", ["postgres", "rabbitmq"])
-def test_a_server_is_there_while_it_is_needed_and_no_longer(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_is_there_while_it_is_needed_and_no_longer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On loopback, on a port of its own; where it is not installed it is said to be missing."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     servers: Any = importlib.import_module("servers")
-    passable(tmp_path)
     try:
-        with getattr(servers, name)(tmp_path) as url:
+        with passable() as folder, getattr(servers, name)(folder) as url:
             address = urlsplit(url)
             assert address.hostname == "127.0.0.1"
             socket.create_connection(("127.0.0.1", address.port or 0), timeout=5).close()

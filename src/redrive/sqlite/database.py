@@ -50,7 +50,7 @@ def connect(path: str, durability: str = FULL) -> apsw.Connection:
         DatabaseTooNew: If a later version of redrive wrote it.
         DatabaseUnusable: If it is not ours, cannot be read or cannot be written; it is left untouched.
     """
-    with _explained(path):
+    with explained(path):
         if path != MEMORY:
             _refuse_at_sight(path)
         return _opened(path, durability)
@@ -86,8 +86,13 @@ def _opened(path: str, durability: str) -> apsw.Connection:
 
 
 @contextmanager
-def _explained(path: str) -> Iterator[None]:
-    """What SQLite and the system say, as what it means for the file and what to do."""
+def explained(path: str) -> Iterator[None]:
+    """What SQLite and the system say while a file is opened, as what it means for the file and what to do.
+
+    Raises:
+        BrokerUnavailable: If another program keeps it locked.
+        DatabaseUnusable: For all else.
+    """
     try:
         yield
     except apsw.NotADBError:

@@ -93,7 +93,7 @@ WHERE queue = ?1 AND phase = 2 AND (visible_at_ms, seq) > (?3, ?5) ORDER BY visi
 
 -- name: browse_in_line
 SELECT seq, 0, 0, CAST(group_id AS BLOB), {RAW} FROM message
-WHERE queue = ?1 AND phase BETWEEN 3 AND 4 AND (group_id, seq) > (?4, ?5) ORDER BY group_id, seq LIMIT ?6;
+WHERE queue = ?1 AND group_id IS NOT NULL AND phase BETWEEN 3 AND 4 AND (group_id, seq) > (?4, ?5) ORDER BY group_id, seq LIMIT ?6;
 
 -- name: depth
 SELECT
@@ -108,7 +108,7 @@ SELECT
     coalesce(sum(visible_at_ms <= ?2), 0),
     coalesce(sum(visible_at_ms > ?2 AND phase = 4), 0),
     coalesce(sum(visible_at_ms > ?2 AND phase = 3), 0)
-FROM message WHERE queue = ?1 AND phase BETWEEN 3 AND 4;
+FROM message WHERE queue = ?1 AND group_id IS NOT NULL AND phase BETWEEN 3 AND 4;
 
 -- name: next_visible
 SELECT min(at) FROM (

@@ -1,4 +1,4 @@
-"""Keeping the write-ahead log short, without anybody waiting for it."""
+"""Keeping the write-ahead log short, in short turns and after the answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import apsw
 from redrive.sqlite.turn import Turn
 
 LONG = 300
-"""Pages, of 4 KiB: a log of that length is copied into the file. SQLite's own default."""
+"""Pages, of 4 KiB: a log of that length is copied into the file. Not SQLite's own 1,000: others wait for it."""
 _SCARCE = 10
 """The part of it that counts as long while the disk is nearly full."""
 _BLOCKED = 16 * LONG

@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 import apsw
 
 from redrive.clock import Clock, SteadyClock, TakenUp, taken_up
-from redrive.errors import BrokerUnavailable, DatabaseUnusable, OutcomeUnknown, RedriveError
-from redrive.sqlite.database import BUSY_MS, FULL, HELP, address_of, cannot_be_shared, connect, damaged
+from redrive.errors import BrokerUnavailable, OutcomeUnknown, RedriveError
+from redrive.sqlite.database import BUSY_MS, FULL, HELP, address_of, cannot_be_shared, connect, damaged, explained
 from redrive.sqlite.log import Log
 from redrive.sqlite.space import Space
 from redrive.sqlite.tables import Tables, Work
@@ -77,11 +77,12 @@ class Session:
         """Go on from where the database stood; `others` says whether another process is at the file.
 
         Raises:
+            BrokerUnavailable: If another program keeps the file locked.
             DatabaseUnusable: If the file cannot be read or written.
         """
         execute = self.tables.connection.execute
-        try:
-            if not others:  # whoever wrote the log may have been killed by what is written at `_empty_log`
+        with explained(self.path):
+            if not others:  # who wrote the log may have been killed after a sync that failed
                 with contextlib.suppress(apsw.FullError, apsw.BusyError):
                     self._empty_log(self.tables.connection)
             self._turn.take()
@@ -93,8 +94,6 @@ class Session:
             finally:
                 self._roll_back()
                 self._turn.give()
-        except (apsw.Error, OSError) as error:
-            raise DatabaseUnusable(self.path, f"cannot be read or written ({error})", "check the disk") from None
 
     def now_ms(self) -> int:
         """Engine time."""
@@ -105,7 +104,7 @@ class Session:
         try:
             self._begin()
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing was done
-            return [Outcome(None, _explained(self, error)) for _ in works]
+            return [Outcome(None, _refusal(self, error)) for _ in works]
         outcomes: list[Outcome] = []
         try:
             self._do(works, outcomes)
@@ -120,7 +119,7 @@ class Session:
             return outcomes
         finally:
             self._turn.give()
-        return [Outcome(None, _explained(self, failed))] if len(works) == 1 else self.run(works[: len(works) // 2])
+        return [Outcome(None, _refusal(self, failed))] if len(works) == 1 else self.run(works[: len(works) // 2])
 
     def tidy(self) -> None:
         """Shorten a long log; for when nobody waits."""
@@ -136,9 +135,9 @@ class Session:
     # A transaction, step by step
 
     def _begin(self) -> None:
-        self.tables.full = self._space.shortage()
         if self._broken:
             self._open_anew()
+        self.tables.full = self._space.shortage()
         self._turn.take()
         try:
             self.tables.connection.execute("BEGIN IMMEDIATE")
@@ -288,7 +287,7 @@ def _done(work: Work[Any], tables: Tables) -> Outcome:
         return Outcome(None, error)
 
 
-def _explained(session: Session, error: Exception) -> Exception:
+def _refusal(session: Session, error: Exception) -> Exception:
     """SQLite's and the system's refusals are the broker's, with nothing done; anything else is a fault of the work."""
     match error:
         case RedriveError():
