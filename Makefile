@@ -5,12 +5,13 @@ BOOTSTRAP = $(PYTHON) tools/bootstrap.py
 # `exec`: the command takes make's own child process, so that Ctrl-C and signals reach it and nothing in between.
 RUNTIME = exec $(BOOTSTRAP) runtime --
 DEV = exec $(BOOTSTRAP) dev --
+MUTATION = exec $(BOOTSTRAP) mutation --
 BENCH = exec $(BOOTSTRAP) bench --
 LOCK = uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint types imports check bench bench-outage bench-report lock wheel clean
+.PHONY: help demo test test-long lint types imports check mutation bench bench-outage bench-report lock wheel clean
 
 help:
 	@echo 'make demo       the coffee shop, on this machine; ARGS="..." goes to redrive demo'
@@ -20,6 +21,7 @@ help:
 	@echo 'make types      types: mypy'
 	@echo 'make imports    floors: import-linter'
 	@echo 'make check      all of the above but the long tests'
+	@echo 'make mutation   what the tests of the engine would not notice; over half an hour on two cores'
 	@echo 'make bench      speed, beside others; ARGS="..." goes to benchmarks/run.py'
 	@echo 'make bench-outage  what an outage costs, beside others; ARGS=--short shows that it runs'
 	@echo 'make bench-report  write what both kept into docs/'
@@ -50,6 +52,10 @@ imports:
 
 check: lint types imports test
 
+mutation:
+	@$(BOOTSTRAP) mutation -- python -m tools.mutation.statements $(ARGS)
+	@$(MUTATION) python -m tools.mutation.modules
+
 bench:
 	@$(BENCH) python benchmarks/run.py --json build/bench/bench.json $(ARGS)
 
@@ -63,6 +69,7 @@ bench-report:
 # The others are held to the versions of dev, so that one .venv serves them all.
 lock:
 	@$(BOOTSTRAP) dev -- $(LOCK) --group dev --output-file locks/dev.txt
+	@$(BOOTSTRAP) dev -- $(LOCK) --group mutation --constraint locks/dev.txt --output-file locks/mutation.txt
 	@$(BOOTSTRAP) dev -- $(LOCK) --group build --constraint locks/dev.txt --output-file locks/runtime.txt
 	@$(BOOTSTRAP) dev -- $(LOCK) --group build --group bench --constraint locks/dev.txt --output-file locks/bench.txt
 	@if grep -n '://' locks/*.txt; then echo 'a lock file names a host'; exit 1; fi
@@ -72,5 +79,5 @@ wheel:
 	@$(DEV) hatchling build --target wheel
 
 clean:
-	rm -rf .venv dist build .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv dist build mutants .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,10 +1,10 @@
 """Make the project's own environment from a bare Python, then run a command in it.
 
-    python3 tools/bootstrap.py runtime|dev|bench [-- command ...]
+    python3 tools/bootstrap.py runtime|dev|bench|mutation [-- command ...]
     python3 tools/bootstrap.py chromium
 
-`runtime`, `dev` and `bench` make `.venv`, install `locks/<name>.txt` by hash and the project itself, and replace this
-process by the command, with the environment's `bin` first on PATH.
+`runtime`, `dev`, `bench` and `mutation` make `.venv`, install `locks/<name>.txt` by hash and the project itself, and
+replace this process by the command, with the environment's `bin` first on PATH.
 A second run finds the note that the first one left in `.venv` and goes straight to the command.
 `chromium` installs Debian's Chromium for the browser test where it may, and says why where it may not.
 
@@ -29,11 +29,11 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 NOTE = VENV / "redrive-setup.json"
-NAMES = ("runtime", "dev", "bench")
+NAMES = ("runtime", "dev", "bench", "mutation")
 OLDEST = (3, 11)
 OTHER_PYTHONS = ("python3.14", "python3.13", "python3.12", "python3.11")
 CHROMIUM = Path("/usr/bin/chromium")
-USAGE = "usage: bootstrap.py runtime|dev|bench [-- command ...]\n       bootstrap.py chromium"
+USAGE = "usage: bootstrap.py runtime|dev|bench|mutation [-- command ...]\n       bootstrap.py chromium"
 
 PROBE = "import sys; print('%d.%d' % sys.version_info[:2]); import venv, ensurepip"
 

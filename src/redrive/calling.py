@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
+import signal
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from redrive.clock import Clock
@@ -56,7 +58,7 @@ class Caller:
     ) -> tuple[Any, BaseException | None]:
         """Call a user's function within the time limit; what it gave, and what it raised or None."""
         arguments = (context, payload) if function.takes_context else (payload,)
-        token = entering(context)
+        token, task = entering(context), _current_task()
         try:
             if function.is_async:
                 async with asyncio.timeout(self._timeout):
@@ -68,13 +70,10 @@ class Caller:
                         given = await given
         except TimeoutError as error:
             return None, error
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+        except (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit) as error:
+            if _comes_from_outside(error, task):
                 raise
             return None, error
-        except (KeyboardInterrupt, GeneratorExit):
-            raise
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises decides about its message alone
             return None, error
         finally:
@@ -123,6 +122,29 @@ class Caller:
         self._telling = False  # before looking: what comes from now on is either seen here or told anew
         while self._ended:
             _resolve(*self._ended.popleft())
+
+
+def _comes_from_outside(error: BaseException, task: asyncio.Task[Any] | None) -> bool:
+    """Whether this stops a handler that runs in the task, or the handler raised it itself.
+
+    A worker takes SIGINT, so that a KeyboardInterrupt in one is no person's; where Python's own or asyncio.run's
+    function has it, as in tests, it may be.
+    """
+    match error:
+        case asyncio.CancelledError():
+            return task is not None and task.cancelling() > 0
+        case GeneratorExit():
+            return _current_task() is not task  # its coroutine is being closed
+        case _:
+            taken = signal.getsignal(signal.SIGINT)
+            return taken is signal.default_int_handler or isinstance(taken, partial)
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop runs
+        return None
 
 
 def _resolve(ended: _Answer, answer: tuple[Any, BaseException | None] | None) -> None:

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,15 +23,17 @@ from redrive.app import App
 from redrive.board import Board
 from redrive.broker import Settlement
 from redrive.calling import Held
+from redrive.cell import READY
 from redrive.consumer import Consumer
 from redrive.errors import BrokerUnavailable, ClaimLost, OutcomeUnknown, RedriveError, StoreError
-from redrive.isolation import READY
 from redrive.lifeline import when_parent_is_gone
 from redrive.loading import load_app, log_to_stderr
 from redrive.once import Claims
+from redrive.pulse import Pulse
 from redrive.runtime import GRACE
 from redrive.turn import Turns
 from redrive.wire import delivery_from_json, settlement_to_json
+from redrive.witness import Witness
 
 _log = logging.getLogger("redrive.worker")
 REPLACE = 75
@@ -39,6 +42,9 @@ UNAVAILABLE = 69
 """Exit code of a worker whose broker or store is away: to be started again."""
 MISCONFIGURED = 78
 """Exit code of a worker that cannot start: starting it again would not help."""
+_SWITCH_EVERY = 0.0005
+"""Seconds for which a thread that computes may keep the others waiting; Python's own 5 ms would let one endless loop in
+a plain handler take a third of the throughput of handlers that wait for something."""
 
 
 async def run_app(app: App[Any], *, grace: float = GRACE, **settings: Any) -> int:  # noqa: ANN401 - App.work's
@@ -47,17 +53,31 @@ async def run_app(app: App[Any], *, grace: float = GRACE, **settings: Any) -> in
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with app:
+    async with app, contextlib.AsyncExitStack() as stack:
         for queue in app.queues.values():
             queue.payload.schema()  # a type that cannot be used is told before anything is received
         _log.info("worker %s of %r on %s", app.runtime.worker, app.name, app.runtime.broker.address)
         board: Board | None = settings.get("board")
         if board is not None:
             when_parent_is_gone(lambda: loop.call_soon_threadsafe(stop.set))
-            timeouts = [consumer.timeout for consumer in app.consumers]
-            board.introduce(address=app.runtime.broker.address, timeout=max(timeouts, default=0.0))
+            await stack.enter_async_context(_on_board(board, app))
         stuck = await app.work(stop=stop, grace=grace, **settings)
     return REPLACE if stuck else 0
+
+
+@contextlib.asynccontextmanager
+async def _on_board(board: Board, app: App[Any]) -> AsyncIterator[None]:
+    """Let the supervisor see what this worker does."""
+    runtime = app.runtime
+    timeouts = [consumer.timeout for consumer in app.consumers]
+    board.introduce(address=runtime.broker.address, timeout=max(timeouts, default=0.0))
+    runtime.broker = Witness(runtime.broker, board)
+    pulse = asyncio.create_task(Pulse(board, runtime.broker, app.consumers).run())
+    try:
+        yield
+    finally:
+        pulse.cancel()
+        await asyncio.gather(pulse, return_exceptions=True)
 
 
 async def run_isolated(app: App[Any], answers: TextIO) -> None:
@@ -72,8 +92,11 @@ async def run_isolated(app: App[Any], answers: TextIO) -> None:
         _say(answers, READY)
         while True:
             delivery = delivery_from_json(await lines.get())
-            settlement = await _turn(app, *turns[delivery.queue], Held(delivery))
+            held = Held(delivery)
+            settlement = await _turn(app, *turns[delivery.queue], held)
             _say(answers, settlement_to_json(settlement))
+            if held.stuck:
+                os._exit(0)  # its thread runs on: nothing else may run beside it
 
 
 async def _turn(app: App[Any], consumer: Consumer[Any], turns: Turns, held: Held) -> Settlement | None:
@@ -135,7 +158,18 @@ def main() -> int:
     parser.add_argument("--log-level", default="info")
     options = parser.parse_args()
     log_to_stderr(options.log_level)
-    answers = _answers() if options.role == "isolated" else None
+    if options.role == "isolated":
+        return _run(options, None)
+    board = Board(options.board)
+    code = _run(options, board)
+    board.say(code)
+    return code
+
+
+def _run(options: argparse.Namespace, board: Board | None) -> int:
+    """A worker where there is a board, else the process for suspects; its exit code."""
+    answers = None if board is not None else _answers()
+    sys.setswitchinterval(_SWITCH_EVERY)
     try:
         app = _loaded(options.target, options.app_dir)
         if app is None:
@@ -147,7 +181,7 @@ def main() -> int:
             return 0
         isolated = ["-m", "redrive.child", "isolated", options.target, "--app-dir", options.app_dir]
         isolated += ["--log-level", options.log_level]
-        return asyncio.run(run_app(app, grace=options.grace, board=Board(options.board), isolated_by=isolated))
+        return asyncio.run(run_app(app, grace=options.grace, board=board, isolated_by=isolated))
     except (BrokerUnavailable, OutcomeUnknown, StoreError) as error:
         _log.critical("%s", error)
         return UNAVAILABLE

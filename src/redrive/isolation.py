@@ -1,6 +1,9 @@
 """Suspects: messages that were running when a worker died run one at a time, in a process of their own.
 
-Only the one that takes that process down alone is charged a crash; its neighbours of the first time are not.
+Only what takes a process down that nothing else ran in is charged a crash; its neighbours of the first time are not.
+What is behind others in a process that dies runs again at once, in a new one: starting one for each would keep those
+that do no harm waiting. No lane of a pump waits for them: a suspect is taken over whole, with its lease and its
+settlement.
 """
 
 from __future__ import annotations
@@ -8,14 +11,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from redrive.broker import Forward, Return, Settlement
 from redrive.calling import Held
+from redrive.cell import Cell, how_it_ended
 from redrive.consumer import Consumer
-from redrive.errors import StoreError, VersionConflict
+from redrive.errors import BrokerError, RedriveError, StaleReceipt, StoreError, VersionConflict
 from redrive.message import Delivery
 from redrive.runtime import Runtime
 from redrive.store import SUSPECTS
@@ -23,17 +26,16 @@ from redrive.turn import Turns
 from redrive.wire import delivery_to_json, settlement_from_json
 
 _log = logging.getLogger("redrive.isolation")
-READY = "ready"
-"""What the child says first, once the application is open; before that nothing is a message's fault."""
-_START_UP = 30.0
 _START_AGAIN = 5.0
 _AROUND = 10.0
-_LAST_MOMENTS = 5.0
-_LINE_LIMIT = 4 * 1024 * 1024
+_SETTLE_AGAIN = 0.5
 
 
 class Isolation:
-    """Runs suspects in a child process that opens the application anew; one at a time."""
+    """Runs suspects in a child process that opens the application anew; one at a time.
+
+    One at a time, because two would share the machine's memory: when it runs out, the wrong one may be killed.
+    """
 
     def __init__(self, runtime: Runtime, consumers: Sequence[Consumer[Any]], command: Sequence[str]) -> None:
         """Be ready to start the child.
@@ -47,39 +49,161 @@ class Isolation:
         self._runtime = runtime
         self._consumers = {consumer.queue: consumer for consumer in consumers}
         self._command = command
-        self._one_at_a_time = asyncio.Lock()
+        self._cell: Cell | None = None
+        self._doubted: set[str] = set()
+        """Ids of messages with which a process died that others had used before."""
+        self._held: dict[str, Delivery] = {}
+        self._waiting: asyncio.Queue[Delivery] = asyncio.Queue()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to run what is taken over."""
+        self._tasks = [asyncio.create_task(self._running()), asyncio.create_task(self._extending())]
 
     async def run(self, delivery: Delivery) -> Settlement | None:
-        """Run one suspect's turn; its settlement, or that of a crash when it takes the child down."""
-        async with self._one_at_a_time:
-            consumer = self._consumers[delivery.queue]
-            child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *self._command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                limit=_LINE_LIMIT,
-            )
-            line = b""
+        """Take a suspect over; returns at once. None: its settlement is made here, when its turn has ended."""
+        if self._stopping:
+            return Return(delivery=delivery, uncounted=True)
+        self._held[delivery.receipt] = delivery
+        self._idle.clear()
+        self._waiting.put_nowait(delivery)
+        return None
+
+    async def stop(self, grace: float) -> None:
+        """Hand back what waits; let what runs end within `grace` seconds, else kill its process and hand it back.
+
+        To be stopped is no crash of a message.
+        """
+        self._stopping = True
+        while not self._waiting.empty():
+            await self._hand_back(self._waiting.get_nowait())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._idle.wait()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._end_cell()
+        for delivery in list(self._held.values()):
+            await self._hand_back(delivery)
+
+    async def _running(self) -> None:
+        while True:
+            delivery = await self._waiting.get()
+            if delivery.receipt not in self._held:
+                continue  # its lease was lost while it waited
             try:
-                ready = await _line(child, _START_UP)
-                if ready:
-                    line = await _line(child, _patience(consumer), delivery_to_json(delivery))
-            finally:
-                status = await _end(child)
-            turns = Turns(self._runtime, consumer)
-            if not ready:
-                _log.error("the process for suspects did not start: %s", _how_it_ended(status))
+                settlement = await self._alone(delivery)
+            except RedriveError as error:
+                _log.warning("message %s is handed back: %s", delivery.message.id, error)
+                settlement = self._again(delivery)
+            except Exception:  # noqa: BLE001 - an outermost loop: logged, counted, survived
+                _log.exception("running message %s of %s alone raised", delivery.message.id, delivery.queue)
+                settlement = self._again(delivery)
+            await self._settle(settlement)
+            self._let_go(delivery)
+            if self._waiting.empty():
+                await self._end_cell()
+
+    def _again(self, delivery: Delivery) -> Settlement:
+        self._runtime.counters.loop_errors += 1
+        return Return(delivery=delivery, delay=_START_AGAIN)
+
+    async def _hand_back(self, delivery: Delivery) -> None:
+        await self._settle(Return(delivery=delivery, uncounted=True))
+        self._let_go(delivery)
+
+    def _let_go(self, delivery: Delivery) -> None:
+        self._held.pop(delivery.receipt, None)
+        if not self._held:
+            self._idle.set()
+
+    async def _alone(self, delivery: Delivery) -> Settlement | None:
+        """One suspect's turn; its settlement, or that of a crash when it takes a process down that it had to itself."""
+        consumer = self._consumers[delivery.queue]
+        turns = Turns(self._runtime, consumer)
+        if delivery.message.notes.crashes or delivery.message.id in self._doubted:
+            await self._end_cell()  # one has died with it before: this one it has to itself
+        while True:
+            if self._cell is None and not await self._start_cell():
                 return turns.back(delivery, _START_AGAIN)
-            if line:
-                settlement = settlement_from_json(line.decode(), delivery)
+            used = self._cell is not None and self._cell.used
+            answer, status = await self._ask(consumer, delivery)
+            if answer is not None:
+                settlement = settlement_from_json(answer, delivery)
+            elif used:
+                self._doubted.add(delivery.message.id)  # but whoever was there before may be to blame
+                continue
             else:
-                reason = _how_it_ended(status)
+                reason = how_it_ended(status)
                 _log.warning("message %s took its process down: %s", delivery.message.id, reason)
                 settlement = await turns.crashed(Held(delivery), reason)
             if not _comes_back(settlement, delivery):
+                self._doubted.discard(delivery.message.id)
                 await self._clear(delivery)
             return settlement
+
+    async def _start_cell(self) -> bool:
+        self._cell = await Cell.start(self._command)
+        if await self._cell.ready():
+            return True
+        _log.error("the process for suspects did not start: %s", how_it_ended(await self._end_cell()))
+        return False
+
+    async def _ask(self, consumer: Consumer[Any], delivery: Delivery) -> tuple[str | None, int]:
+        """What the process answers; without an answer, how it ended."""
+        assert self._cell is not None  # noqa: S101 - it was started
+        answer = await self._cell.ask(delivery_to_json(delivery), _patience(consumer))
+        return answer, 0 if answer is not None else await self._end_cell()
+
+    async def _end_cell(self) -> int:
+        cell, self._cell = self._cell, None
+        return 0 if cell is None else await cell.end()
+
+    async def _settle(self, settlement: Settlement | None) -> None:
+        """Settle; a broker that is away is tried again until the lease has run out, and then the message returns."""
+        if settlement is None:
+            return
+        give_up = self._runtime.clock.monotonic() + self._consumers[settlement.delivery.queue].lease
+        while True:
+            try:
+                (refused,) = await self._runtime.broker.settle([settlement])
+            except BrokerError as error:
+                self._runtime.counters.loop_errors += 1
+                _log.warning("message %s cannot be settled: %s", settlement.delivery.message.id, error)
+                if self._runtime.clock.monotonic() >= give_up:
+                    return
+                await asyncio.sleep(_SETTLE_AGAIN)
+            else:
+                if refused is not None:
+                    _log.warning("%s", refused)
+                return
+
+    async def _extending(self) -> None:
+        pause = min([one.lease for one in self._consumers.values()], default=30.0) / 3
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                await self._extend()
+            except BrokerError as error:
+                self._runtime.counters.loop_errors += 1
+                _log.warning("leases of suspects cannot be extended: %s", error)
+            except Exception:  # noqa: BLE001 - an outermost loop: logged, counted, survived
+                self._runtime.counters.loop_errors += 1
+                _log.exception("extending leases of suspects raised")
+
+    async def _extend(self) -> None:
+        for consumer in self._consumers.values():
+            held = [one for one in self._held.values() if one.queue == consumer.queue]
+            if not held:
+                continue
+            for one, error in zip(held, await self._runtime.broker.extend(held, lease=consumer.lease), strict=True):
+                if isinstance(error, StaleReceipt) and one.receipt in self._held:
+                    _log.warning("%s", error)
+                    self._let_go(one)
 
     async def _clear(self, delivery: Delivery) -> None:
         key = f"{delivery.queue}/{delivery.message.id}"
@@ -87,30 +211,6 @@ class Isolation:
             entry = await self._runtime.store.get(SUSPECTS, key)
             if entry is not None:
                 await self._runtime.store.delete(SUSPECTS, key, if_version=entry.version)
-
-
-async def _line(child: asyncio.subprocess.Process, patience: float, said: str | None = None) -> bytes:
-    """What the child says next, after something was said to it; empty when it ended or took too long."""
-    assert child.stdin is not None  # noqa: S101 - a pipe was asked for
-    assert child.stdout is not None  # noqa: S101 - likewise
-    try:
-        if said is not None:
-            child.stdin.write(said.encode() + b"\n")
-        async with asyncio.timeout(patience):
-            return await child.stdout.readline()
-    except (TimeoutError, ConnectionError):
-        return b""
-
-
-async def _end(child: asyncio.subprocess.Process) -> int:
-    """Kill it; its exit status. What is ending by itself is waited for: a kill at that moment loses its status."""
-    if child.stdout is not None and child.stdout.at_eof():
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_MOMENTS):
-                return await child.wait()
-    with contextlib.suppress(ProcessLookupError):
-        child.kill()
-    return await child.wait()
 
 
 def _patience(consumer: Consumer[Any]) -> float:
@@ -127,9 +227,3 @@ def _comes_back(settlement: Settlement | None, delivery: Delivery) -> bool:
             return queue == delivery.queue
         case _:
             return False
-
-
-def _how_it_ended(status: int) -> str:
-    if status == -9:  # noqa: PLR2004 - SIGKILL: by us after the time limit, by the system out of memory, or by a person
-        return "killed, or no end within its timeout"
-    return f"signal {-status}" if status < 0 else f"exit code {status}"

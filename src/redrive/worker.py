@@ -88,6 +88,8 @@ class Worker:
         """Work until `stop` is called; then finish what runs, hand the rest back and return."""
         for pump in self._pumps:
             pump.start()
+        if self._isolation is not None:
+            self._isolation.start()
         loops = [
             self._repeated("the heartbeat", self._beat),
             *(self._repeated(f"the healer of {one.name}", one.step) for one in self._healers),
@@ -97,7 +99,10 @@ class Worker:
         tasks = [asyncio.create_task(loop) for loop in loops]
         watchers = [asyncio.create_task(self._replace_when_stuck(pump)) for pump in self._pumps]
         await self._stop.wait()
-        await asyncio.gather(*(pump.stop(self._grace) for pump in self._pumps))
+        stopping = [pump.stop(self._grace) for pump in self._pumps]
+        if self._isolation is not None:
+            stopping.append(self._isolation.stop(self._grace))
+        await asyncio.gather(*stopping)
         for task in (*tasks, *watchers):
             task.cancel()
         await asyncio.gather(*tasks, *watchers, return_exceptions=True)
@@ -131,6 +136,8 @@ class Worker:
     async def _replace_when_stuck(self, pump: Pump) -> None:
         await pump.stuck.wait()
         self.stuck = True
+        if self._board is not None:
+            self._board.leave()
         _log.error("a handler's thread outlived its timeout and cannot be stopped; this worker is replaced")
         self.stop()
 
@@ -151,8 +158,6 @@ class Worker:
     async def _beat(self) -> float:
         """Say that this worker is alive and what it counted; hear of the others."""
         now = self._runtime.clock.monotonic()
-        if self._board is not None:
-            self._board.beat(now)
         counts = json.dumps(self._runtime.counters.to_document())
         if counts != self._said[0] or now - self._said[1] >= _IDLE_HEARTBEAT:
             await self._say()

@@ -12,7 +12,6 @@ from pathlib import Path
 from pydantic import BaseModel
 
 import redrive.isolation
-import redrive.supervisor
 from redrive import App, Backoff, Context
 
 print("an application may print when it is imported")  # noqa: T201 - that is what is tested
@@ -21,10 +20,14 @@ LOG = Path(os.environ.get("CRASHING_LOG", os.devnull))
 MAX_CRASHES = int(os.environ.get("CRASHING_MAX", "2"))
 ONCE = "CRASHING_ONCE" in os.environ
 LONG = "CRASHING_LONG" in os.environ
+WAITS_FOR = os.environ.get("CRASHING_WAITS_FOR")
 BROKEN = Path(os.environ.get("CRASHING_BROKEN", os.devnull))
 redrive.isolation._AROUND = 0.5
 redrive.isolation._START_AGAIN = 0.5
-redrive.supervisor._LOOP_PATIENCE = 0.5
+
+
+while WAITS_FOR and not Path(WAITS_FOR).exists():
+    time.sleep(0.02)
 
 
 class Order(BaseModel):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import sqlite3
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,24 +17,20 @@ import pytest
 
 import redrive.child
 from redrive import App, BrokerUnavailable, NotConfigured, OutcomeUnknown
-from redrive.broker import QueueSpec
 from redrive.child import MISCONFIGURED, UNAVAILABLE
-from redrive.clock import SystemClock
-from redrive.connections import connect
 from redrive.errors import DatabaseUnusable, StoreUnavailable
-from redrive.message import NOTHING, Message
-from redrive.operations import Operations, WorkerView
+from redrive.message import NOTHING
+from tests.runtime import supervised
 from tests.runtime.fakes import until
+from tests.runtime.supervised import Supervisor, exists, opened
 
-FOLDER = Path(__file__).parent
 
+class Crashing(Supervisor):
+    """A supervisor of `crashing.py`, and what its handlers wrote down."""
 
-class Supervisor:
-    """`redrive worker`, and what it left behind."""
-
-    def __init__(self, process: asyncio.subprocess.Process, operations: Operations, log: Path) -> None:
-        self.process, self.operations, self._log = process, operations, log
-        self.ids: list[str] = []
+    def __init__(self, supervisor: Supervisor, log: Path, ids: list[str]) -> None:
+        super().__init__(supervisor.process, supervisor.operations, supervisor._output)
+        self._log, self.ids = log, ids
 
     def log(self) -> list[str]:
         return self._log.read_text().splitlines() if self._log.exists() else []
@@ -40,62 +38,27 @@ class Supervisor:
     def runs(self, identity: str, what: str = "begin") -> int:
         return sum(line.startswith(what) and line.endswith(identity) for line in self.log())
 
-    async def dead(self, queue: str = "orders") -> dict[str, Message]:
-        return {one.id: one for one in (await self.operations.peek(f"{queue}-dead", limit=100)).messages}
-
-    async def empty(self, queue: str = "orders") -> bool:
-        view = await self.operations.queue(queue)
-        return view.ready + view.in_flight + view.delayed == 0
-
-    async def child(self) -> int:
-        """The process id of its worker, once that has said that it is alive."""
-        workers = await until(self._alive)
-        return int(workers[0].pid)
-
-    async def _alive(self) -> list[WorkerView]:
-        return [one for one in await self.operations.workers() if one.alive and _exists(one.pid)]
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
 
 @asynccontextmanager
-async def supervising(folder: Path, *does: str, queue: str = "orders", **settings: str) -> AsyncIterator[Supervisor]:
+async def supervising(folder: Path, *does: str, queue: str = "orders", **settings: str) -> AsyncIterator[Crashing]:
     """A supervisor on a file that holds one order for each thing to do: its first worker receives them together."""
-    address = f"sqlite:{folder / 'test.db'}"
+    log = folder / "log"
     environment = {
-        **os.environ,
-        "REDRIVE_BROKER": address,
-        "CRASHING_LOG": str(folder / "log"),
+        "CRASHING_LOG": str(log),
         **{f"CRASHING_{name.upper()}": value for name, value in settings.items()},
     }
-    script = (
-        "import sys, redrive.supervisor as s; s._LOOP_PATIENCE = 0.5; "
-        f"sys.exit(s.supervise('crashing.py:app', {str(FOLDER)!r}, grace=2.0, log_level='warning'))"
-    )
-    broker, store = connect(address, SystemClock())
-    await broker.declare([QueueSpec(name=f"{name}{end}") for name in ("orders", "plain") for end in ("", "-dead")])
-    operations = Operations(broker, store, clock=SystemClock(), who="test")
-    ids = [
-        await operations.send(queue, f'{{"id":"{number}","does":"{one}"}}'.encode()) for number, one in enumerate(does)
-    ]
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, env=environment)
-    supervisor = Supervisor(process, operations, folder / "log")
-    supervisor.ids = ids
-    try:
-        yield supervisor
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            async with asyncio.timeout(15):
-                await process.wait()
-        await broker.close()
-        await store.close()
+    async with opened(folder) as operations:
+        bodies = [f'{{"id":"{number}","does":"{one}"}}'.encode() for number, one in enumerate(does)]
+        ids = [await operations.send(queue, body) for body in bodies]
+        running = supervised.supervising(
+            folder,
+            operations,
+            "crashing.py:app",
+            environment=environment,
+            constants={"keeper._LOOP_PATIENCE": 0.5, "keeper._STANDS_STILL": 1.5, "keeper._KILL_AFTER": 1.0},
+        )
+        async with running as supervisor:
+            yield Crashing(supervisor, log, ids)
 
 
 @pytest.mark.parametrize("once", [False, pytest.param(True, marks=pytest.mark.long)])
@@ -118,12 +81,12 @@ async def test_poison_is_dead_after_exactly_max_crashes_and_no_neighbour_is_char
             assert [one.kind for one in notes.failure.recent] == ["crashed", "crashed"]
             letter = await s.operations.letter(identity, "orders")
             assert letter.record == notes.failure
-            assert s.runs(identity) <= 3  # once with others, then each time alone
+            assert s.runs(identity) <= 4  # in company, behind others alone, and then each time all alone
         for identity in (first, second, third):
             assert s.runs(identity, "end") >= 1
 
 
-async def all_dead(s: Supervisor, count: int, queue: str = "orders") -> bool:
+async def all_dead(s: Crashing, count: int, queue: str = "orders") -> bool:
     return len(await s.dead(queue)) == count
 
 
@@ -146,7 +109,7 @@ async def test_a_worker_killed_in_mid_message_loses_nothing_and_charges_nobody(t
     """`kill -9` of the child: another one starts, and the message is handled, its counters at zero."""
     async with supervising(tmp_path, "wait", "wait", "wait") as s:
         await until(lambda: len(s.log()) >= 1)
-        os.kill(await s.child(), signal.SIGKILL)
+        os.kill(await s.worker(), signal.SIGKILL)
         await until(s.empty, 30)
         assert await s.dead() == {}
         assert all(s.runs(identity, "end") >= 1 for identity in s.ids)
@@ -159,7 +122,7 @@ async def test_a_suspect_whose_process_cannot_start_is_not_charged(tmp_path: Pat
     broken.touch()
     async with supervising(tmp_path, "wait", broken=str(broken)) as s:
         await until(s.log)
-        os.kill(await s.child(), signal.SIGKILL)
+        os.kill(await s.worker(), signal.SIGKILL)
         await until((tmp_path / "broken.seen").exists, 30)
         (tmp_path / "broken.seen").unlink()
         await until((tmp_path / "broken.seen").exists, 30)
@@ -172,10 +135,10 @@ async def test_a_suspect_whose_process_cannot_start_is_not_charged(tmp_path: Pat
 async def test_a_worker_stops_when_its_supervisor_is_killed(tmp_path: Path) -> None:
     """Nobody is left behind: without its supervisor the child finishes and goes."""
     async with supervising(tmp_path) as s:
-        child = await s.child()
+        child = await s.worker()
         s.process.kill()
         await s.process.wait()
-        await until(lambda: not _exists(child))
+        await until(lambda: not exists(child))
 
 
 @pytest.mark.long
@@ -184,11 +147,11 @@ async def test_a_process_for_suspects_does_not_outlive_its_worker(tmp_path: Path
     async with supervising(tmp_path, "loop", max="5") as s:
         await until(lambda: s.runs(s.ids[0]) == 2, 30)
         pids = [line.split()[-1] for line in s.log() if line.startswith("isolated")]
-        child = await s.child()
+        child = await s.worker()
         s.process.kill()
         await s.process.wait()
         os.kill(child, signal.SIGKILL)
-        await until(lambda: not _exists(int(pids[-1])))
+        await until(lambda: not exists(int(pids[-1])))
 
 
 async def test_sigterm_stops_within_the_grace_and_hands_back_what_does_not_end(tmp_path: Path) -> None:
@@ -204,11 +167,53 @@ async def test_sigterm_stops_within_the_grace_and_hands_back_what_does_not_end(t
         assert message.notes == NOTHING
 
 
+async def test_a_loop_that_stands_still_keeps_nobody_else_waiting(tmp_path: Path) -> None:
+    """Long before its handler's timeout: a second worker helps out, and what stands still runs alone from then on."""
+    async with supervising(tmp_path, "block", "wait", long="1") as s:
+        await until(lambda: s.runs(s.ids[1], "end"), 20)
+        await until(lambda: s.runs(s.ids[0]) == 2, 20)
+        later = [await s.operations.send("orders", b'{"id":"later"}') for _ in range(3)]
+        await until(lambda: all(s.runs(one, "end") for one in later), 20)
+        assert s.runs(s.ids[0]) == 2  # in company, and alone; it took no other worker with it
+        assert "helps out" in s.said()
+        assert "died" not in s.said()
+
+
+async def test_workers_that_start_together_share_a_new_file(tmp_path: Path) -> None:
+    """Six on a file that is not there yet: each lives, and all are gone when the supervisor is told to stop."""
+    options = ["--processes", "6", "--log-level", "warning"]
+    async with supervised.started(tmp_path, "crashing.py:app", environment={}, options=options) as process:
+        await until((tmp_path / "test.db").exists, 20)
+        async with opened(tmp_path) as operations:
+            s = Supervisor(process, operations, tmp_path / "output")
+            pids = await s.workers(6)
+            assert await supervised.stopped(process) == 0
+            assert not any(exists(pid) for pid in pids)
+            assert s.said() == ""
+
+
+@pytest.mark.long
+async def test_workers_wait_for_a_file_that_is_kept_locked(tmp_path: Path) -> None:
+    """At the very start, too: they are started again until they can open it."""
+    async with opened(tmp_path):
+        pass
+    with contextlib.closing(sqlite3.connect(tmp_path / "test.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("BEGIN EXCLUSIVE")
+        options = ["--processes", "2", "--log-level", "warning"]
+        async with supervised.started(tmp_path, "crashing.py:app", environment={}, options=options) as process:
+            output = tmp_path / "output"
+            await until(lambda: output.read_text().count("a worker died (code 69)") >= 2, 40)
+            connection.close()
+            async with opened(tmp_path) as operations:
+                await Supervisor(process, operations, output).workers(2)
+
+
 @pytest.mark.long
 async def test_a_thread_that_cannot_be_stopped_is_an_attempt_and_replaces_the_worker(tmp_path: Path) -> None:
     """A `def` handler over its timeout: its attempt is counted, its worker replaced, and its neighbours are handled."""
     async with supervising(tmp_path, "block", "work", queue="plain") as s:
-        first = await s.child()
+        first = await s.worker()
         await until(lambda: all_dead(s, 1, "plain"), 30)
         await until(lambda: s.empty("plain"), 20)
         (dead,) = (await s.dead("plain")).values()
@@ -217,7 +222,7 @@ async def test_a_thread_that_cannot_be_stopped_is_an_attempt_and_replaces_the_wo
         assert dead.notes.failure is not None
         assert [one.kind for one in dead.notes.failure.recent] == ["timeout", "timeout"]
         assert s.runs(s.ids[0]) == 2
-        assert await s.child() != first
+        assert await s.worker() != first
 
 
 @pytest.mark.parametrize(

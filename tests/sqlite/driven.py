@@ -124,12 +124,14 @@ class Driven:
 
     def seen(self, queue: str, limit: int = 100) -> list[Message]:
         """Everything in the queue, page by page."""
-        page = self.engine.browse(queue, cursor=None, limit=limit)
-        found = list(page.messages)
-        while page.cursor is not None:
-            page = self.engine.browse(queue, cursor=page.cursor, limit=limit)
+        found: list[Message] = []
+        cursor: str | None = None
+        while True:
+            page = self.engine.browse(queue, cursor=cursor, limit=limit)
+            assert len(page.messages) <= limit
             found += page.messages
-        return found
+            if (cursor := page.cursor) is None:
+                return found
 
     def drain(self, queue: str) -> list[str]:
         """The bodies of all that is ready, received and acknowledged one by one."""
@@ -143,6 +145,10 @@ class Driven:
         """Seconds until something may be received; None when there is nothing."""
         at_ms = self.engine.next_visible_ms(queue)
         return None if at_ms is None else (at_ms - self.now_ms) / 1000
+
+    def damage(self, body: str) -> None:
+        """A message is not what was sent any more, and nobody knows it yet."""
+        self.connection.execute("UPDATE message SET body = x'00' WHERE body = ?", (body.encode(),))
 
     # Moves
 

@@ -178,7 +178,7 @@ def test_a_file_that_another_program_keeps_locked_is_told(tmp_path: Path, monkey
 
 async def test_a_program_that_keeps_writing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is told that a database is locked; once it is done, work goes on by itself."""
-    monkeypatch.setattr("redrive.sqlite.database.BUSY_MS", 50)
+    monkeypatch.setattr("redrive.sqlite.session.BUSY_MS", 50)
     path = str(tmp_path / "a.db")
     database = FileDatabase(path, ManualClock())
     other = apsw.Connection(path)

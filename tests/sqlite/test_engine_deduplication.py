@@ -187,6 +187,17 @@ def test_an_attempt_of_which_something_was_settled_is_a_new_one() -> None:
         assert engine.total("line") == 3
 
 
+def test_an_attempt_gets_nothing_that_somebody_else_holds_now() -> None:
+    """What it was given went back, and was received by another: it is his."""
+    with driven(LINE) as engine:
+        engine.send("line", "a1", group="a")
+        (first,) = engine.take("line", attempt="x")
+        engine.hand_back(first)
+        (second,) = engine.take("line", attempt="y")
+        assert engine.take("line", attempt="x") == []
+        assert receipts(engine.take("line", attempt="y")) == [second.receipt]
+
+
 def test_an_attempt_whose_leases_ended_is_a_new_one() -> None:
     """In the millisecond in which they end: new receipts, and counted."""
     with driven(LINE) as engine:
@@ -205,6 +216,9 @@ def test_an_attempt_is_remembered_for_five_minutes_to_the_millisecond() -> None:
     with driven(LINE) as engine:
         filled(engine)
         (first,) = engine.take("line", 1, attempt="x", lease=3_600.0)
+        engine.let_pass(299.999)
+        (again,) = engine.take("line", 1, attempt="x", lease=3_600.0)
+        assert again.receipt == first.receipt
         engine.let_pass(299.999)
         (again,) = engine.take("line", 1, attempt="x", lease=3_600.0)
         assert again.receipt == first.receipt
@@ -244,11 +258,13 @@ def test_attempts_survive_a_crash() -> None:
 
 def test_attempts_are_forgotten_with_their_queue() -> None:
     """A new queue of the same name owes nobody anything."""
-    with driven(LINE) as engine:
-        engine.sent("line", "1", key="k")
-        engine.take("line", 1, attempt="x")
+    with driven(LINE, OTHER) as engine:
+        for queue in ("line", "other"):
+            engine.sent(queue, "1", key="k")
+            engine.take(queue, 1, attempt="x")
         engine.do(lambda it: it.delete("line"))
-        assert engine.count_of("receive_attempt") == engine.count_of("deduplication") == engine.count_of("line") == 0
+        assert engine.count_of("receive_attempt") == engine.count_of("deduplication") == engine.count_of("line") == 1
+        assert engine.sent("other", "2", key="k").duplicate
 
 
 @pytest.mark.parametrize("attempt", ["", "x" * 129, "with space"])

@@ -17,13 +17,14 @@ from tests.sqlite.driven import LEASE, Driven, bodies_of, driven
 PLAIN = QueueSpec(name="plain")
 LINE = QueueSpec(name="line", fifo=True)
 OTHER = QueueSpec(name="other")
+OTHER_LINE = QueueSpec(name="other-line", fifo=True)
 KINDS = ["plain", "line"]
 
 
 @contextmanager
 def only_three() -> Iterator[Driven]:
     """An engine that lets three messages of a queue be in flight."""
-    with pytest.MonkeyPatch.context() as patch, driven(PLAIN, LINE, OTHER) as engine:
+    with pytest.MonkeyPatch.context() as patch, driven(PLAIN, LINE, OTHER, OTHER_LINE) as engine:
         patch.setattr("redrive.sqlite.engine.MOST_IN_FLIGHT", 3)
         yield engine
 
@@ -39,11 +40,12 @@ def test_nothing_more_is_given_at_the_limit(queue: str) -> None:
     """A receive gives what is left of it, and then nothing, until something is settled."""
     with only_three() as engine:
         fill(engine, queue, 6)
-        engine.send("other", "x")
+        for other in ("other", "other-line"):
+            engine.send(other, "x", group="x")
         first = engine.take(queue, 2)
         assert engine.bodies(queue, 10) == ["2"]
         assert engine.take(queue, 1) == []
-        assert engine.bodies("other") == ["x"]
+        assert engine.bodies("other") == engine.bodies("other-line") == ["x"]
         engine.acknowledge(first[0])
         assert engine.bodies(queue, 10) == ["3"]
         assert engine.take(queue) == []

@@ -8,10 +8,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from typing_extensions import override
 
 from redrive.broker import Forward, QueueSpec
 from redrive.errors import LimitExceeded, QueueConflict, QueueNotFound
 from redrive.message import Failure, Notes
+from redrive.sqlite.engine import Engine
+from redrive.sqlite.queues import Queue
+from redrive.sqlite.rows import Row
 from tests.sqlite.driven import BEGIN_MS, LEASE, Driven, bodies_of, driven
 
 DEAD = QueueSpec(name="dead")
@@ -173,12 +177,59 @@ def test_a_task_moves_as_many_as_there_were() -> None:
         die(engine, "one", "1", "2")
         engine.start_move("dead", "other", rate=1)
         die(engine, "one", "3")
-        while engine.move() is not None:
-            engine.let_pass(1)
+        assert engine.move() is not None
+        engine.let_pass(1)
+        assert engine.move() is None
         assert engine.bodies("other") == ["1", "2"]
         assert engine.bodies("dead") == ["3"]
         (task,) = engine.moves("dead")
         assert (task.status, task.moved, task.to_move) == ("COMPLETED", 2, 2)
+
+
+def test_a_fast_task_moves_as_many_as_there_were_too() -> None:
+    """Its last step is no larger than what is left of them."""
+    with driven(*ALL) as engine:
+        die(engine, "one", *map(str, range(600)))
+        engine.start_move("dead")
+        engine.move()
+        die(engine, "two", *map(str, range(300)))
+        assert engine.move() is None
+        assert (engine.total("one"), engine.total("two"), engine.total("dead")) == (600, 0, 300)
+
+
+def test_a_task_of_an_empty_queue_moves_nothing_that_dies_later() -> None:
+    """It is over before."""
+    with driven(*ALL) as engine:
+        engine.start_move("dead")
+        die(engine, "one", "x")
+        assert engine.move() is None
+        assert engine.total("dead") == 1
+
+
+def test_a_damaged_message_is_not_moved() -> None:
+    """It is set aside and told of; the task goes on without it."""
+    with driven(*ALL) as engine:
+        die(engine, "one", "1", "2")
+        engine.damage("1")
+        engine.start_move("dead")
+        engine.move()
+        assert engine.bodies("one") == ["2"]
+        assert [queue for queue, _ in engine.engine.damaged] == ["dead"]
+
+
+def test_a_task_that_gets_nothing_although_something_is_there_looks_again_in_a_moment() -> None:
+    """It does not turn in a circle."""
+
+    class Stuck(Engine):
+        @override
+        def take_to_move(self, source: Queue, limit: int, now_ms: int) -> list[Row]:
+            return []
+
+    with driven(*ALL) as engine:
+        die(engine, "one", "x")
+        engine.engine = Stuck(engine.connection)
+        engine.start_move("dead")
+        assert engine.move() == 0.1
 
 
 def test_what_falls_back_is_not_moved_twice_by_one_task() -> None:
@@ -351,7 +402,10 @@ def test_a_cancelled_task_moves_nothing_more() -> None:
         engine.move()
         engine.let_pass(1)
         engine.move()
+        other = engine.start_move("line-dead", rate=1)
         assert engine.cancel(task) == 2
+        assert [one.status for one in engine.moves("line-dead")] == ["RUNNING"]
+        assert engine.cancel(other) == 0
         engine.let_pass(10)
         assert engine.move() is None
         assert (engine.total("one"), engine.total("dead")) == (2, 1)
@@ -455,6 +509,7 @@ def test_a_failed_task_does_not_stop_the_others() -> None:
         engine.start_move("line-dead")
         engine.move()
         assert engine.bodies("line") == ["a1"]
+        assert [engine.moves(queue)[0].status for queue in ("dead", "line-dead")] == ["FAILED", "COMPLETED"]
 
 
 # Listing, crashing
@@ -480,8 +535,21 @@ def test_tasks_are_listed_newest_first() -> None:
         assert (listed[1].destination, listed[1].rate, listed[1].status) == (None, 11, "CANCELLED")
         assert [one.id for one in engine.engine.moves.list("dead", 3)] == begun[:-4:-1]
         assert len(engine.moves("line-dead")) == 1
+        assert engine.count_of("move_task") == 11
         with pytest.raises(QueueNotFound, match="unknown"):
             engine.moves("unknown")
+
+
+def test_each_source_keeps_ten_tasks_of_its_own() -> None:
+    """However many another one has."""
+    with driven(*ALL) as engine:
+        for _ in range(12):
+            for source in ("dead", "line-dead"):
+                engine.cancel(engine.start_move(source))
+        assert [len(engine.moves(source)) for source in ("dead", "line-dead")] == [10, 10]
+        assert engine.count_of("move_task") == 20
+        engine.start_move("dead")
+        assert [len(engine.moves(source)) for source in ("dead", "line-dead")] == [10, 10]
 
 
 def test_ids_of_tasks_are_their_own() -> None:

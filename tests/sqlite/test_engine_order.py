@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from redrive.broker import Acknowledge, QueueSpec, Return
+from redrive.broker import Acknowledge, Outgoing, QueueSpec, Return
 from redrive.errors import LimitExceeded
 from redrive.message import Notes
 from tests.sqlite.driven import LEASE, Driven, bodies_of, driven
@@ -74,6 +76,59 @@ def test_lines_of_different_queues_know_nothing_of_each_other() -> None:
         engine.acknowledge(first)
         assert engine.bodies("line", 1) == ["a2"]
         assert engine.bodies("other", 1) == []
+
+
+def test_a_group_that_stands_in_two_queues_is_two_lines() -> None:
+    """Whichever came first, and whatever is settled, extended or asked for by its id."""
+    with driven(LINE, OTHER) as engine:
+        engine.send("other", "b1", "b2", group="a", notes=NOTED)
+        engine.send("line", "a1", "a2", group="a", notes=NOTED)
+        first = engine.take_one("line")
+        engine.hand_back(first)
+        held = engine.take_one("other", lease=3_600.0)
+        assert engine.take("line", ids=["m1", "m2"]) == []
+        assert bodies_of(engine.take("line", 1, ids=["m3"])) == ["a1"]
+        assert engine.extend(held, lease=7_200.0) == [None]
+        engine.let_pass(LEASE)
+        assert engine.bodies("line", 1) == ["a1"]
+        assert engine.total("other") == 2
+
+
+def test_what_is_delayed_behind_the_front_does_not_hold_it() -> None:
+    """A line waits for its front and for what is leased, and for nothing else."""
+    with driven(LINE) as engine:
+        engine.send("line", "a1", group="a")
+        engine.send("line", "a2", group="a", delay=900.0)
+        engine.hand_back(engine.take_one("line"))
+        assert engine.next_in("line") == 0
+        assert engine.bodies("line", 1) == ["a1"]
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_what_was_set_aside_holds_nobody(limit: int) -> None:
+    """A damaged front leaves its line: what is behind it comes, now and later, one by one or together."""
+    with driven(LINE) as engine:
+        engine.send("line", "a1", "a2", group="a", notes=NOTED)
+        engine.damage("a1")
+        (second,) = engine.take("line", limit)
+        assert second.message.body == b"a2"
+        engine.hand_back(second)
+        engine.send("line", "a3", group="a", notes=NOTED)
+        assert engine.drain("line") == ["a2", "a3"]
+        assert engine.take("line", ids=["m1"]) == []
+        assert engine.seen("line") == []
+        assert engine.next_in("line") is None
+        assert engine.engine.damaged == [("line", "m1")]
+
+
+def test_damage_that_is_found_by_an_id_is_told_with_its_queue() -> None:
+    """And its line goes on."""
+    with driven(LINE) as engine:
+        engine.send("line", "a1", "a2", group="a", notes=NOTED)
+        engine.damage("a1")
+        assert engine.take("line", ids=["m1"]) == []
+        assert engine.engine.damaged == [("line", "m1")]
+        assert engine.bodies("line", 1) == ["a2"]
 
 
 def test_a_lock_ends_in_the_very_millisecond_in_which_the_lease_does() -> None:
@@ -183,6 +238,29 @@ def test_a_message_is_found_by_its_id_wherever_it_stands_in_a_free_line() -> Non
         assert engine.bodies("line") == ["a1", "a3"]
 
 
+def test_another_group_in_flight_hides_nothing_from_a_search_by_id() -> None:
+    """Only its own line does."""
+    with driven(LINE) as engine:
+        engine.send("line", "b1", group="b")
+        engine.send("line", "a1", group="a", notes=NOTED)
+        assert engine.bodies("line", 1) == ["b1"]
+        assert bodies_of(engine.take("line", ids=["m2"])) == ["a1"]
+
+
+@pytest.mark.parametrize("queue", ["line", "plain"])
+def test_of_two_copies_with_one_id_the_older_one_comes_first(queue: str) -> None:
+    """Forwarding is at least once elsewhere: copies may meet here."""
+    with driven(LINE, QueueSpec(name="plain")) as engine:
+        first = replace(engine.message("older", "a", NOTED), id="same")
+        second = replace(engine.message("younger", "a", NOTED), id="same")
+        outgoing = [Outgoing(message=one, deduplication_id=one.body.decode()) for one in (first, second)]
+        engine.do(lambda it: it.send(queue, outgoing, engine.now_ms))
+        (taken,) = engine.take(queue, 1, ids=["same", "same"])
+        assert taken.message.body == b"older"
+        engine.hand_back(taken)
+        assert sorted(bodies_of(engine.take(queue, ids=["same"]))) == ["older", "younger"]
+
+
 def test_a_message_in_line_without_notes_is_not_found_by_its_id() -> None:
     """As on a standard queue: what never failed has no entry in the index of ids."""
     with driven(LINE) as engine:
@@ -290,9 +368,9 @@ def test_numbers_are_never_used_again() -> None:
         assert numbers == sorted(set(numbers))
 
 
-@pytest.mark.parametrize("group", [None, "", "g" * 129])
+@pytest.mark.parametrize("group", [None, "", "g" * 129, "with space", "é"])
 def test_a_group_that_cannot_be_is_refused(group: str | None) -> None:
-    """On a FIFO queue: none, an empty one, one of over 128 characters; nothing of it is there."""
+    """On a FIFO queue: none, an empty one, one of over 128 characters or of others; nothing of it is there."""
     with driven(LINE) as engine:
         (refused,) = engine.send("line", "x", group=group)
         assert isinstance(refused, LimitExceeded)

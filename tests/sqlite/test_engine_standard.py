@@ -168,6 +168,62 @@ def test_what_is_waiting_to_wake_up_wakes_in_the_order_of_its_time() -> None:
         assert found == ["delayed 1.0", "held 1", "delayed 2.0", "held 2", "delayed 3.0"]
 
 
+@pytest.mark.parametrize("kind", ["delayed", "held"])
+def test_of_what_wakes_up_the_first_is_received_first(kind: str) -> None:
+    """By a receive that asks for one, whatever else has woken up meanwhile."""
+    with driven(PLAIN) as engine:
+        if kind == "delayed":
+            engine.send("plain", "second", delay=2.0)
+            engine.send("plain", "first", delay=1.0)
+        else:
+            engine.send("plain", "second", "first")
+            for lease in (2.0, 1.0):
+                engine.take("plain", 1, lease=lease)
+        engine.let_pass(10)
+        assert engine.bodies("plain", 1) == ["first"]
+
+
+def test_who_extends_a_lease_that_has_ended_gets_the_message_back() -> None:
+    """As long as nobody took it, also when a receive has found it ready since."""
+    with driven(PLAIN) as engine:
+        engine.send("plain", "1", "2")
+        engine.send("plain", "3", "4", delay=0.5)
+        held = [engine.take_one("plain", lease=lease) for lease in (1.0, 2.0)]
+        engine.let_pass(10)
+        assert engine.bodies("plain", 2) == ["3", "4"]
+        assert engine.extend(*held, lease=60.0) == [None, None]
+        assert engine.take("plain") == []
+        engine.acknowledge(*held)
+
+
+def test_next_in_looks_at_one_queue() -> None:
+    """And at the earliest of each kind in it."""
+    with driven(PLAIN, OTHER) as engine:
+        engine.send("other", "1", "2", delay=1.0)
+        for delay in (20.0, 30.0):
+            engine.send("plain", "late", delay=delay)
+        assert engine.next_in("plain") == 20
+        engine.send("other", "x")
+        engine.send("plain", "x", "y")
+        for lease in (10.0, 15.0):
+            engine.take("plain", 1, lease=lease)
+        engine.take("other", lease=2.0)
+        assert engine.next_in("plain") == 10
+
+
+def test_depth_counts_one_queue() -> None:
+    """Whatever kinds of messages there are in another one."""
+    with driven(PLAIN, OTHER) as engine:
+        engine.send("other", "lapsed", "held", "ready")
+        engine.send("other", "late", delay=LEASE)
+        engine.send("other", "due", delay=1.0)
+        engine.take("other", 1, lease=1.0)
+        engine.take("other", 1)
+        engine.let_pass(1)
+        assert engine.depth("plain") == Depth()
+        assert engine.depth("other") == Depth(ready=3, in_flight=1, delayed=1)
+
+
 def test_next_in_tells_the_first_of_all_kinds() -> None:
     """Ready before in flight before delayed, whichever comes first; nothing in an empty queue."""
     with driven(PLAIN, OTHER) as engine:
@@ -292,7 +348,20 @@ def test_what_is_not_what_was_sent_is_never_handed_out(damage: str) -> None:
         assert engine.bodies("plain", 1) == ["2"]
         assert [queue for queue, _ in engine.engine.damaged] == ["plain"]
         assert engine.total("plain") == 1
+        engine.let_pass(2 * LEASE)
+        assert engine.bodies("plain") == ["2"]
+        assert len(engine.engine.damaged) == 1
         assert engine.count_of("message") == 2
+
+
+def test_damage_that_is_found_by_an_id_is_told_with_its_queue() -> None:
+    """As any other; and it is not found again."""
+    with driven(PLAIN) as engine:
+        engine.send("plain", "1", "2", notes=NOTED)
+        engine.damage("1")
+        assert bodies_of(engine.take("plain", ids=["m1", "m2"])) == ["2"]
+        assert engine.engine.damaged == [("plain", "m1")]
+        assert engine.take("plain", ids=["m1"]) == []
 
 
 def test_dead_letters_make_room_within_the_same_receive() -> None:
@@ -354,6 +423,40 @@ def test_a_receipt_of_one_message_settles_no_other() -> None:
         both = (Acknowledge(delivery=mixed), Acknowledge(delivery=second))
         assert [type(one) for one in engine.settle(*both)] == [StaleReceipt, type(None)]
         assert engine.total("plain") == 1
+
+
+def test_a_mixed_receipt_neither_returns_nor_extends_nor_writes() -> None:
+    """Number of the one, secret of the other: both stay as they are."""
+    with driven(PLAIN) as engine:
+        engine.send("plain", "1", "2")
+        first, second = engine.take("plain")
+        number, secret = first.receipt.partition(".")[0], second.receipt.partition(".")[2]
+        mixed = _with_receipt(first, f"{number}.{secret}")
+        results = engine.settle(Return(delivery=mixed), Return(delivery=mixed, notes=NOTED))
+        assert [type(one) for one in (*results, *engine.extend(mixed, lease=1.0))] == [StaleReceipt] * 3
+        assert [one.notes for one in engine.seen("plain")] == [NOTHING, NOTHING]
+        assert engine.next_in("plain") == LEASE
+        assert engine.take("plain") == []
+
+
+def test_notes_are_written_on_one_message() -> None:
+    """Its neighbours keep theirs."""
+    with driven(PLAIN) as engine:
+        engine.send("plain", "1", "2")
+        engine.settle(Return(delivery=engine.take_one("plain"), notes=NOTED))
+        assert {one.body: one.notes for one in engine.seen("plain")} == {b"1": NOTED, b"2": NOTHING}
+        assert len(engine.take("plain")) == 2
+
+
+def test_a_damaged_message_that_is_returned_is_nobodys() -> None:
+    """Its holder cannot delete it by its receipt: it is kept for whoever looks at it."""
+    with driven(PLAIN) as engine:
+        engine.send("plain", "x")
+        taken = engine.take_one("plain")
+        engine.damage("x")
+        assert engine.settle(Return(delivery=taken, notes=NOTED)) == [None]
+        assert [type(one) for one in engine.settle(Acknowledge(delivery=taken))] == [StaleReceipt]
+        assert (engine.count_of("message"), engine.total("plain")) == (1, 0)
 
 
 def test_a_returned_message_is_nobodys() -> None:
@@ -524,6 +627,44 @@ def test_browsing_shows_everything_once_and_in_order(limit: int) -> None:
         engine.send("plain", "none")
         expected = ["a0", "b0", "none", "a1", "delayed 7.0", "delayed 9.0", "held", "held long"]
         assert [one.body.decode() for one in engine.seen("plain", limit)] == expected
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_browsing_shows_what_has_the_same_time_in_the_order_of_sending(limit: int) -> None:
+    """Page by page, of one queue alone."""
+    with driven(PLAIN, OTHER) as engine:
+        for queue in ("other", "plain", "other"):
+            engine.send(queue, *(f"{queue} delayed {number}" for number in range(3)), delay=60.0)
+            engine.send(queue, *(f"{queue} held {number}" for number in range(3)))
+            assert len(engine.take(queue, 3)) == 3
+            engine.send(queue, *(f"{queue} ready {number}" for number in range(3)))
+        seen = [one.body.decode() for one in engine.seen("plain", limit)]
+        assert seen == [f"plain {kind} {number}" for kind in ("ready", "delayed", "held") for number in range(3)]
+
+
+def test_browsing_shows_what_is_ready_longest_first() -> None:
+    """Of one round."""
+    with driven(PLAIN) as engine:
+        engine.send("plain", "second", delay=2.0)
+        engine.send("plain", "first", delay=1.0)
+        engine.send("plain", "taken", delay=0.5)
+        engine.let_pass(5)
+        engine.acknowledge(engine.take_one("plain"))
+        engine.hand_back(engine.take_one("plain"), uncounted=True)
+        engine.hand_back(engine.take_one("plain"), uncounted=True)
+        assert sorted(one.body.decode() for one in engine.seen("plain", 1)) == ["first", "second"]
+
+
+def test_what_was_returned_is_seen_among_what_is_ready() -> None:
+    """Unless it waits for its time."""
+    with driven(PLAIN) as engine:
+        engine.send("plain", "1", "2", "3")
+        first, second = engine.take("plain", 2)
+        engine.hand_back(first)
+        engine.hand_back(second, delay=5.0)
+        engine.let_pass(1)
+        engine.send("plain", "4")
+        assert [one.body.decode() for one in engine.seen("plain")] == ["3", "1", "4", "2"]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 100])

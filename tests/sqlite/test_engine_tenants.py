@@ -108,6 +108,28 @@ def test_queues_have_rounds_of_their_own() -> None:
         assert engine.drain("other") == ["b1", "a1", "b2", "a2"]
 
 
+def test_what_is_received_from_one_queue_is_no_progress_of_another() -> None:
+    """A new tenant there does not stand behind rounds that were received here."""
+    with driven(PLAIN, OTHER) as engine:
+        burst(engine, "a", 10, "other")
+        burst(engine, "a", 50)
+        engine.take("plain", 25)
+        burst(engine, "b", 1, "other")
+        assert "b1" in engine.drain("other")[:2]
+
+
+def test_tenants_of_another_queue_are_not_idle_by_what_is_received_here() -> None:
+    """They keep their place behind what they have sent."""
+    with driven(PLAIN, OTHER) as engine:
+        burst(engine, "a", 5, "other")
+        burst(engine, "a", 50)
+        engine.take("plain", 25)
+        engine.do(lambda it: it.sweep(engine.now_ms))
+        engine.send("other", "last", group="a")
+        burst(engine, "b", 2, "other")
+        assert engine.drain("other")[-1] == "last"
+
+
 def test_idle_tenants_are_forgotten_and_come_back_like_new_ones() -> None:
     """Those that still have something are kept, with their place."""
     with driven(PLAIN) as engine:

@@ -164,8 +164,8 @@ async def checked(folder: Path, injections: Sequence[str]) -> int:
 @pytest.mark.parametrize(("call", "error"), KINDS)
 async def test_the_nth_call_fails(folder: Path, call: str, error: str) -> None:
     """Once: while it is opened, in a transaction, at its commit, in a checkpoint."""
-    random = Random(f"{call} {error}")  # noqa: S311 - repeatable on purpose
-    most = {"openat": 8, "ftruncate": 9, "fdatasync,fsync": 70, "pread64": 80}.get(call, 300)
+    random = Random(f"{error} of {call}")  # noqa: S311 - repeatable on purpose
+    most = {"openat": 8, "ftruncate": 9, "fdatasync,fsync": 70, "pread64": 80}.get(call, 200)
     numbers = sorted(random.sample(range(1, most), 3))
     assert await checked(folder, [f"{call}:error={error}:when={number}" for number in numbers]) > 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from redrive.errors import DeclarationError
 
 _GRACE = "25s"
 _LEVELS = click.Choice(["debug", "info", "warning", "error", "critical"], case_sensitive=False)
-_PORT = click.IntRange(1, 65_535)
+_LARGEST_PORT = 65_535
+_PORT = click.IntRange(1, _LARGEST_PORT)
 
 _app = click.argument("app", required=False, metavar="[APP]")
 _app_dir = click.option("--app-dir", default=".", show_default=True, help="The folder that its module is found in.")
@@ -36,8 +38,23 @@ _log_level = click.option("--log-level", type=_LEVELS, default="info", show_defa
 @click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="How many workers to keep.")
 @_grace
 @_log_level
+@click.option(
+    "--health",
+    metavar="HOST:PORT",
+    callback=lambda _ctx, _option, text: None if text is None else _host_and_port(text),
+    help="Answer GET /live and GET /ready here, for probes.",
+)
 @click.pass_context
-def worker(ctx: click.Context, app: str | None, *, app_dir: str, processes: int, grace: float, log_level: str) -> None:
+def worker(
+    ctx: click.Context,
+    app: str | None,
+    *,
+    app_dir: str,
+    processes: int,
+    grace: float,
+    log_level: str,
+    health: tuple[str, int] | None,
+) -> None:
     """Keep workers running, in processes of their own.
 
     APP is module:attribute or path/to/file.py:attribute. Unless given, it is REDRIVE_APP, or the app of [tool.redrive]
@@ -48,7 +65,9 @@ def worker(ctx: click.Context, app: str | None, *, app_dir: str, processes: int,
 
     target = _named(app)
     log_to_stderr(log_level)
-    ctx.exit(supervise(target, app_dir, processes=processes, grace=grace, log_level=log_level))
+    listener = None if health is None else _listening(*health)
+    code = supervise(target, app_dir, processes=processes, grace=grace, log_level=log_level, health=listener)
+    ctx.exit(code)
 
 
 @click.command()
@@ -86,6 +105,28 @@ def demo(ctx: click.Context, *, data: Path | None, port: int, payments_port: int
     from redrive.demo import run  # noqa: PLC0415 - `--help` does not need it
 
     ctx.exit(run(data, port, payments_port))
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    """`127.0.0.1:8081`, `localhost:8081` or `[::1]:8081`.
+
+    Raises:
+        BadParameter: If it is not like that.
+    """
+    host, _, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        host = ""  # an IPv6 address has to stand in brackets, or nobody knows where it ends
+    if not host or not port.isascii() or not port.isdecimal() or int(port) > _LARGEST_PORT:
+        raise click.BadParameter(f"{text!r} is no HOST:PORT; write it like 127.0.0.1:8081 or [::1]:8081")
+    return host, int(port)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    from redrive.health import listen  # noqa: PLC0415 - whoever asks for none pays for none
+
+    return listen(host, port)
 
 
 def _named(app: str | None) -> str:

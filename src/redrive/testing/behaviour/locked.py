@@ -18,12 +18,10 @@ class Locked(Ground):
         promises(broker, "ordered")
         queue = await self._line(broker, b"1", b"2")
         (taken,) = await receive(broker, queue, limit=1, lease=self.lease)
-        for limit in (1, 10):
-            assert await self._take(broker, queue, limit) == []
+        await self._assert_locked(broker, queue)
         await send_in_line(broker, queue, message(b"3", group="a"))
         await self.let_pass(self.lease * 0.5)
-        for limit in (1, 10):
-            assert await self._take(broker, queue, limit) == []
+        await self._assert_locked(broker, queue)
         assert taken.message.body == b"1"
 
     async def test_another_group_is_not_locked(self, broker: Broker) -> None:
@@ -87,7 +85,7 @@ class Locked(Ground):
         queue = await self._line(broker, b"1", b"2", b"3", b"4")
         taken = await receive(broker, queue, limit=3, lease=self.lease)
         for one in taken:
-            assert await self._bodies(broker, queue) == []
+            await self._assert_locked(broker, queue)
             await settle(broker, Acknowledge(delivery=one))
         assert (await self._bodies(broker, queue))[0] == b"%d" % (len(taken) + 1)
 
@@ -98,7 +96,7 @@ class Locked(Ground):
         taken = await receive(broker, queue, limit=2, lease=self.lease)
         await settle(broker, Return(delivery=taken[0]))
         for one in taken[1:]:
-            assert await self._bodies(broker, queue) == []
+            await self._assert_locked(broker, queue)
             await settle(broker, Return(delivery=one))
         assert (await self._bodies(broker, queue))[0] == b"1"
 
@@ -109,7 +107,7 @@ class Locked(Ground):
         (taken,) = await receive(broker, queue, limit=1, lease=self.lease)
         assert await broker.extend([taken], lease=self.lease * 2) == [None]
         await self.let_pass(self.lease * 1.5)
-        assert await self._bodies(broker, queue) == []
+        await self._assert_locked(broker, queue)
         await self.let_pass(self.lease * 0.6)
         assert (await self._bodies(broker, queue))[0] == b"1"
 
@@ -163,7 +161,7 @@ class Locked(Ground):
         queue = await self._line(broker, b"1", b"2")
         (taken,) = await receive(broker, queue, limit=1, lease=self.lease)
         again = await self.reopened(broker)
-        assert await self._take(again, queue) == []
+        await self._assert_locked(again, queue)
         await settle(again, Acknowledge(delivery=taken))
         assert await self._bodies(again, queue) == [b"2"]
 
@@ -173,6 +171,11 @@ class Locked(Ground):
         sent: list[Message] = [message(body, group="a") for body in bodies]
         await send_in_line(broker, queue, *sent)
         return queue
+
+    async def _assert_locked(self, broker: Broker, queue: str) -> None:
+        """Nothing is received, whether one message is asked for or many."""
+        for limit in (1, 10):
+            assert await self._take(broker, queue, limit) == []
 
     async def _bodies(self, broker: Broker, queue: str) -> list[bytes]:
         return [one.message.body for one in await self._take(broker, queue)]

@@ -1,10 +1,10 @@
 """Mutation testing of the engine's SQL: every statement with every small fault in it, and whether a test notices.
 
-    python -m tools.mutation.run [--only engine.receive] [--json FILE]
+    python -m tools.mutation.statements [--only engine.receive] [--json FILE]
 
 Each mutant runs in a process of its own, forked from one that has imported everything, and only against the tests
 that use its statement, the quickest first. What no test notices is printed; the score is noticed ÷ all, less what
-`equivalent.txt` lists with its reason: mutants that do the same as the original.
+`equivalents.txt` lists with its reason.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 import signal
 import sys
 import time
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from types import ModuleType
 
 import apsw
 import pytest
+from tools.mutation.equivalents import equivalents
 from tools.mutation.sql import Mutant, mutants
 
 from redrive.sqlite.database import MEMORY, connect
@@ -31,15 +33,7 @@ from redrive.sqlite.rows import RAW, RECEIVED
 from redrive.sqlite.statements import named
 
 FILES = ("engine", "lines", "tenants", "deduplication", "queues", "move_tasks", "entries")
-BY_CHANCE = "test_engine_against_a_model.py"
-"""Finds other things each time, which is no measure."""
-TESTS = (
-    *sorted(str(path) for path in Path("tests/sqlite").glob("test_engine*.py") if path.name != BY_CHANCE),
-    "tests/suites/test_embedded_broker.py",
-    "tests/suites/test_embedded_store.py",
-)
 OPTIONS = ("-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider", "--no-header", "--tb=no", "--assert=plain")
-EQUIVALENT = Path(__file__).with_name("equivalent.txt")
 PATIENCE = 60
 """Seconds after which a mutant that does not end counts as noticed."""
 ENOUGH = 0.85
@@ -100,6 +94,12 @@ def main() -> int:
     return report(outcomes)
 
 
+def tests() -> list[str]:
+    """Those of the engine, as `[tool.mutmut]` has them for the Python modules: said once."""
+    chosen = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["tool"]["mutmut"]
+    return [path for path in chosen["pytest_add_cli_args_test_selection"] if "/pure" not in path]
+
+
 def modules() -> dict[str, ModuleType]:
     """The module that has the statements of each file."""
     return {file: importlib.import_module(f"redrive.sqlite.{file}") for file in FILES}
@@ -145,7 +145,7 @@ def learn() -> Users:
     for file, module in modules().items():
         module._SQL = Used(file, module._SQL, users)  # type: ignore[attr-defined]  # noqa: SLF001
     with quiet():
-        failed = pytest.main([*OPTIONS, *TESTS], plugins=[users])
+        failed = pytest.main([*OPTIONS, *tests()], plugins=[users])
     if failed:
         sys.exit("the tests fail without any mutant; run them first")
     return users
@@ -159,9 +159,9 @@ def run(valid: list[Mutant], users: Users, jobs: int) -> list[bool]:
     while waiting or running:
         while waiting and len(running) < jobs:
             number, one = waiting.pop()
-            tests = users.quickest_first(one.statement)
-            if tests:
-                running[start(one, tests)] = number
+            using = users.quickest_first(one.statement)
+            if using:
+                running[start(one, using)] = number
             else:
                 noticed[number] = False
         if running:
@@ -172,7 +172,7 @@ def run(valid: list[Mutant], users: Users, jobs: int) -> list[bool]:
     return [noticed[number] for number in range(len(valid))]
 
 
-def start(mutant: Mutant, tests: list[str]) -> int:
+def start(mutant: Mutant, using: list[str]) -> int:
     """A process that ends with 0 when the tests pass in spite of the fault."""
     child = os.fork()
     if child:
@@ -182,7 +182,7 @@ def start(mutant: Mutant, tests: list[str]) -> int:
     modules()[file]._SQL[name] = filled(mutant.sql)  # noqa: SLF001
     status = 1
     with quiet(), contextlib.suppress(BaseException):
-        status = int(pytest.main([*OPTIONS, *tests]))
+        status = int(pytest.main([*OPTIONS, *using]))
     os._exit(0 if status == 0 else 1)
 
 
@@ -199,10 +199,10 @@ def quiet() -> Iterator[None]:
 
 def report(outcomes: dict[Mutant, bool]) -> int:
     """Say what came of it, file by file, and what nobody noticed."""
-    equivalent = {tuple(line.split(" | ")[:2]) for line in EQUIVALENT.read_text().splitlines() if " | " in line}
-    same = {one for one in outcomes if (one.statement, one.change) in equivalent}
+    known = equivalents()
+    same = {one for one, noticed in outcomes.items() if not noticed and (one.statement, one.change) in known}
     for one, noticed in outcomes.items():
-        if not noticed and one not in same:
+        if not (noticed or one in same):
             print(f"not noticed: {one.statement} | {one.change}")
     for file in FILES:
         told = [
