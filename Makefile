@@ -33,11 +33,11 @@ demo:
 	@$(RUNTIME) redrive demo $(ARGS)
 
 test:
-	@$(BOOTSTRAP) chromium
+	@$(BOOTSTRAP) programs
 	@$(DEV) pytest $(ARGS)
 
 test-long:
-	@$(BOOTSTRAP) chromium
+	@$(BOOTSTRAP) programs
 	@$(DEV) pytest -m "" --timeout 600 $(ARGS)
 
 lint:

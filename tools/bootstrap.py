@@ -1,12 +1,12 @@
 """Make the project's own environment from a bare Python, then run a command in it.
 
     python3 tools/bootstrap.py runtime|dev|bench|mutation [-- command ...]
-    python3 tools/bootstrap.py chromium
+    python3 tools/bootstrap.py programs
 
 `runtime`, `dev`, `bench` and `mutation` make `.venv`, install `locks/<name>.txt` by hash and the project itself, and
 replace this process by the command, with the environment's `bin` first on PATH.
 A second run finds the note that the first one left in `.venv` and goes straight to the command.
-`chromium` installs Debian's Chromium for the browser test where it may, and says why where it may not.
+`programs` installs the system's programs that tests use, Chromium and strace, where it may, and says why where not.
 
 Standard library only, in a syntax that Python 3.6 still reads, so that an old Python can say what is missing.
 
@@ -32,8 +32,11 @@ NOTE = VENV / "redrive-setup.json"
 NAMES = ("runtime", "dev", "bench", "mutation")
 OLDEST = (3, 11)
 OTHER_PYTHONS = ("python3.14", "python3.13", "python3.12", "python3.11")
-CHROMIUM = Path("/usr/bin/chromium")
-USAGE = "usage: bootstrap.py runtime|dev|bench|mutation [-- command ...]\n       bootstrap.py chromium"
+PROGRAMS = {
+    "chromium": (Path("/usr/bin/chromium"), ("chromium", "fonts-liberation"), "the browser test"),
+    "strace": (Path("/usr/bin/strace"), ("strace",), "the tests of failing system calls"),
+}
+USAGE = "usage: bootstrap.py runtime|dev|bench|mutation [-- command ...]\n       bootstrap.py programs"
 
 PROBE = "import sys; print('%d.%d' % sys.version_info[:2]); import venv, ensurepip"
 
@@ -57,8 +60,8 @@ def main(arguments: List[str]) -> int:
     Does not return where a command is given: this process becomes that command.
     """
     name, command = arguments[0] if arguments else "", arguments[2:]
-    if name == "chromium" and len(arguments) == 1:
-        install_chromium()
+    if name == "programs" and len(arguments) == 1:
+        install_programs()
         return 0
     if name not in NAMES or (len(arguments) > 1 and (arguments[1] != "--" or not command)):
         print(USAGE, file=sys.stderr)
@@ -310,31 +313,32 @@ def run_in_venv(command: List[str]) -> None:
         raise SetUpError(f"cannot run {command[0]}: {error.strerror}") from error
 
 
-# Chromium
+# Programs of the system
 
 
-def install_chromium() -> None:
-    """Install Debian's Chromium if it is missing and this user may; otherwise say why not. Never fails."""
-    if CHROMIUM.exists():
-        return
-    obstacle = chromium_obstacle()
-    if obstacle is None:
-        say("installing Debian's Chromium for the browser test")
-        stale = apt_get("update")  # one source that cannot be reached need not matter
-        failed = apt_get("install", "--no-install-recommends", "chromium", "fonts-liberation")
-        obstacle = failed and (stale or failed)
-    if obstacle is None and not CHROMIUM.exists():
-        obstacle = f"its package brought no {CHROMIUM}"
-    if obstacle is not None:
-        say(f"no Chromium for the browser test: {obstacle}")
+def install_programs() -> None:
+    """Install what the tests use and is missing, if this user may; otherwise say why not. Never fails."""
+    for program, (path, packages, what) in PROGRAMS.items():
+        if path.exists():
+            continue
+        obstacle = apt_obstacle(program, path)
+        if obstacle is None:
+            say(f"installing {program} for {what}")
+            stale = apt_get("update")  # one source that cannot be reached need not matter
+            failed = apt_get("install", "--no-install-recommends", *packages)
+            obstacle = failed and (stale or failed)
+        if obstacle is None and not path.exists():
+            obstacle = f"its package brought no {path}"
+        if obstacle is not None:
+            say(f"no {program} for {what}: {obstacle}")
 
 
-def chromium_obstacle() -> Optional[str]:
+def apt_obstacle(program: str, path: Path) -> Optional[str]:
     """Say what forbids an installation here, if anything does."""
     if shutil.which("apt-get") is None:
-        return f"there is no apt-get here; install the package chromium so that {CHROMIUM} exists"
+        return f"there is no apt-get here; install the package {program} so that {path} exists"
     if os.geteuid() != 0:
-        return "only root may install it; run: sudo apt-get install chromium"
+        return f"only root may install it; run: sudo apt-get install {program}"
     return None
 
 

@@ -19,7 +19,7 @@ from redrive.clock import SystemClock
 from redrive.errors import RedriveError
 from redrive.message import Message
 from redrive.sqlite import database as opening
-from redrive.sqlite import log, session
+from redrive.sqlite import log
 from redrive.sqlite.writer import FileDatabase
 from redrive.store import ABSENT, Namespace
 from redrive.stores.sqlite import SqliteStore
@@ -81,7 +81,7 @@ class Day:
 
 async def main(path: str, rounds: int) -> None:
     log.LONG = 20  # a checkpoint every few commits
-    opening.BUSY_MS = session.BUSY_MS = 500  # a lock that the system did not undo is noticed soon
+    opening.BUSY_MS = 500  # a lock that the system did not undo is noticed soon
     try:
         database = FileDatabase(path, SystemClock())
     except RedriveError as error:

@@ -123,6 +123,8 @@ def _located(address: str) -> str:
 
 
 def _must_exist(address: str) -> None:
-    scheme, _, path = address.partition(":")
-    if scheme == "sqlite" and not Path(path).exists():
-        raise DatabaseUnusable(path, "does not exist", "check the address, or start a worker, which makes it")
+    from redrive.connections import file_of  # noqa: PLC0415 - `--help` does not need it
+
+    path = file_of(address)
+    if not path.exists():
+        raise DatabaseUnusable(str(path), "does not exist", "check the address, or start a worker, which makes it")

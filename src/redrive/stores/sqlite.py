@@ -22,8 +22,8 @@ class SqliteStore:
 
     @property
     def address(self) -> str:
-        """`sqlite:` and the file."""
-        return f"sqlite:{self._database.path}"
+        """`sqlite:`, the file and its level of durability."""
+        return self._database.address
 
     @property
     def max_value(self) -> int:
