@@ -111,6 +111,7 @@ class App(Generic[R]):
         self._runtime: Runtime | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._blocking_lock = threading.Lock()
+        self._process: int | None = None
 
     def __repr__(self) -> str:
         return f"App({self.name!r})"
@@ -399,6 +400,9 @@ class App(Generic[R]):
 
     def blocking(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine function from code without an event loop; the application is opened for it if need be."""
+        if self._process not in {None, os.getpid()}:
+            problem = "was opened before this process was forked, and its thread is not in it"
+            raise DeclarationError(f"application {self.name!r}", problem, "send the first time after the fork")
         with self._blocking_lock:
             if self._loop is None:
                 self._open_on_thread()
@@ -418,6 +422,7 @@ class App(Generic[R]):
         return Harness(self, resources=cast("R", resources), seed=seed)
 
     def _open_on_thread(self) -> None:
+        self._process = os.getpid()
         loop = asyncio.new_event_loop()
         threading.Thread(target=loop.run_forever, name=f"redrive-{self.name}", daemon=True).start()
         asyncio.run_coroutine_threadsafe(self.__aenter__(), loop).result()

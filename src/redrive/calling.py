@@ -34,6 +34,8 @@ class Held:
     """Seconds of the monotonic clock after which the lease is no longer extended."""
     began: float | None = None
     """When its turn began, in seconds of the monotonic clock; None: it waits in hand."""
+    leased_until: float = float("inf")
+    """Seconds of the monotonic clock at which the lease ends, as far as is known; what waits is not started after."""
     stuck: bool = False
     """Whether its handler's thread outlived the timeout and still runs."""
 

@@ -160,14 +160,14 @@ class Pump:
             self._hand_back(deliveries)
             return
         for delivery in deliveries:
-            held = Held(delivery)
+            held = Held(delivery, leased_until=self._runtime.clock.monotonic() + self._consumer.lease)
             self._in_hand[delivery.receipt] = held
             if self._order.enter(held):
                 self._waiting.put_nowait(held)
 
     def _hand_back(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
-            self._settle(Return(delivery=delivery))
+            self._settle(Return(delivery=delivery, uncounted=True))
 
     async def _closed_meanwhile(self) -> bool:
         """Whether the queue was paused, or the store went away, while the receive was waiting."""
@@ -195,12 +195,16 @@ class Pump:
     async def _lane(self) -> None:
         while True:
             held = await self._waiting.get()
+            if held.delivery.receipt in self._in_hand and not await self._still_leased(held):
+                self._in_hand.pop(held.delivery.receipt, None)
+                self._room.set()
             if held.delivery.receipt not in self._in_hand:
                 self._next_in_line(held, gone=False)
                 continue  # its lease was lost while it waited
             began = held.began = self._runtime.clock.monotonic()
             settlement = await self._guarded(held)
             took = self._runtime.clock.monotonic() - began
+            ours = held.delivery.receipt in self._in_hand
             self._average = took if not self._average else 0.9 * self._average + 0.1 * took
             if settlement is None:
                 self._in_hand.pop(held.delivery.receipt, None)
@@ -211,8 +215,19 @@ class Pump:
                 self.stuck.set()
             else:
                 self._settle(settlement)
-            gone = isinstance(settlement, (Acknowledge, Forward)) and not held.stuck
+            gone = ours and isinstance(settlement, (Acknowledge, Forward)) and not held.stuck
             self._next_in_line(held, gone=gone)
+
+    async def _still_leased(self, held: Held) -> bool:
+        """Invariant 2, after the loop stood still for longer than a lease: ask, rather than start."""
+        if self._runtime.clock.monotonic() < held.leased_until:
+            return True
+        try:
+            (error,) = await self._runtime.broker.extend([held.delivery], lease=self._consumer.lease)
+        except BrokerError:
+            return False
+        held.leased_until = self._runtime.clock.monotonic() + self._consumer.lease
+        return error is None
 
     async def _guarded(self, held: Held) -> Settlement | None:
         delivery = held.delivery
@@ -245,7 +260,10 @@ class Pump:
         self._put_back(held)
 
     def _put_back(self, held: Held) -> None:
-        self._settle(Return(delivery=held.delivery))
+        if held.began is None:
+            self._settle(Return(delivery=held.delivery, uncounted=True))
+        else:
+            self._settle(self._turns.back(held.delivery, 0.0))
 
     def _next_in_line(self, held: Held, *, gone: bool) -> None:
         """Invariant 5."""
@@ -319,6 +337,8 @@ class Pump:
             return
         results = await self._runtime.broker.extend([one.delivery for one in held], lease=self._consumer.lease)
         for one, error in zip(held, results, strict=True):
+            if error is None:
+                one.leased_until = now + self._consumer.lease
             if isinstance(error, StaleReceipt):
                 if self._in_hand.pop(one.delivery.receipt, None) is not None:  # not settled meanwhile
                     _log.warning("%s", error)

@@ -192,10 +192,15 @@ class Model:
         each = -(-limit // max(1, len(groups)))
         chosen: list[Row] = []
         for group in groups:
+            before = len(chosen)
             for row in self.line(queue, group)[: min(each, limit - len(chosen))]:
                 if row.visible_at_ms > now_ms:
                     break
                 chosen.append(row)
+            if len(chosen) > before:
+                for row in self.line(queue, group):
+                    if row.phase == LEASED:
+                        row.phase, row.receipt = IN_LINE, None
         return chosen
 
     def take_by_id(self, queue: str, ids: Iterable[str], limit: int, now_ms: int) -> list[Row]:

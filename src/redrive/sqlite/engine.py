@@ -54,7 +54,7 @@ MOST_IN_FLIGHT = 120_000
 """Messages in flight in one queue. Source: Amazon SQS quotas, "In-flight messages per queue", standard and FIFO."""
 
 _SQL = {name: sql.replace("{RECEIVED}", RECEIVED).replace("{RAW}", RAW) for name, sql in named("engine.sql").items()}
-_EXPIRED_AT_ONCE = 500
+_EXPIRED_AT_ONCE, _EXPIRED_CALLS = 500, 20
 _BROWSED = ("browse_ready", "browse_delayed", "browse_in_flight", "browse_in_line")
 _FIRST = (0, -(2**62), -(2**62), "", 0)
 
@@ -146,7 +146,7 @@ class Engine:
             raise error
         source = self._queues.named(queue)
         self._aside.clear()
-        self.expire(now_ms)
+        self._expire_all(now_ms)
         wanted = Lease(source.id, now_ms, now_ms + max(1, int(lease * 1000)))
         if attempt is not None and source.fifo:
             return self._receive_once(source, wanted, limit, attempt)
@@ -198,7 +198,7 @@ class Engine:
     def depth(self, queue: str, now_ms: int) -> Depth:
         """Count a queue's messages; costs time by its depth."""
         source = self._queues.named(queue)
-        self.expire(now_ms)
+        self._expire_all(now_ms)
         if source.fifo:
             ((ready, in_flight, delayed),) = self._execute(_SQL["depth_in_line"], (source.id, now_ms))
             return Depth(ready=ready, in_flight=in_flight, delayed=delayed)
@@ -222,6 +222,12 @@ class Engine:
             groups = {group.decode("utf-8", "replace") for its, group, _ in gone if its == queue and group is not None}
             self._lines.renew(queue, groups, now_ms)
         return len(gone)
+
+    def _expire_all(self, now_ms: int) -> None:
+        """So that nobody is given what has expired; of very many, the rest with the next call."""
+        for _ in range(_EXPIRED_CALLS):
+            if self.expire(now_ms) < _EXPIRED_AT_ONCE:
+                return
 
     def postpone_expiry(self, by_ms: int) -> None:
         """Keep everything longer: time in which nobody ran the broker does not count for retention."""
@@ -330,6 +336,8 @@ class Engine:
         try:
             dead = self._queues.named(source.dead_letter_queue or "")
         except QueueNotFound:
+            return rows
+        if dead.fifo != source.fifo:  # it was deleted, and made anew as the other kind
             return rows
         for row in over:
             given_up = row.message()

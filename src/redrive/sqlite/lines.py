@@ -43,16 +43,18 @@ class Lines:
         """Lease up to `limit` messages from the fronts of free lines, each line's in order, and lock those lines.
 
         Lines that are free longest come first, and of those the one whose first message is oldest. From each as many
-        are taken as leaves something for the others.
+        are taken as leaves something for the others. What is left of an earlier receive whose leases ran out is stale
+        from now on: nobody may begin with the second of a line while the first is handled anew.
         """
         free: list[Any] = self._execute(_SQL["free"], (lease.queue, lease.now_ms, limit)).fetchall()
         if not free:
             return []
         each = -(-limit // len(free))
         fronts = free if each == 1 else self._long_fronts(lease, [group for group, _ in free], limit, each)
+        groups = json.dumps(list(dict.fromkeys(group for group, _ in fronts)))
+        self._execute(_SQL["lapse"], (lease.queue, groups, lease.now_ms))
         rows = self.lease(lease, [seq for _, seq in fronts])
-        groups = list(dict.fromkeys(group for group, _ in fronts))
-        self._execute(_SQL["lock"], (lease.queue, json.dumps(groups), lease.until_ms))
+        self._execute(_SQL["lock"], (lease.queue, groups, lease.until_ms))
         place = {seq: number for number, (_, seq) in enumerate(fronts)}
         return sorted(rows, key=lambda row: place[row.seq])
 

@@ -20,6 +20,13 @@ WHERE queue = ?1 AND id = ?3 AND notes IS NOT NULL AND phase BETWEEN 3 AND 4 AND
 )
 ORDER BY seq;
 
+-- name: lapse
+UPDATE message SET phase = 3, receipt = NULL
+WHERE seq IN (
+    SELECT message.seq FROM json_each(?2) AS free CROSS JOIN message
+    WHERE message.queue = ?1 AND message.group_id = free.value AND message.phase = 4 AND message.visible_at_ms <= ?3
+);
+
 -- name: lock
 UPDATE line SET free_at_ms = ?3 WHERE queue = ?1 AND group_id IN (SELECT value FROM json_each(?2));
 

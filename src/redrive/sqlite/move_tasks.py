@@ -25,7 +25,7 @@ FASTEST = 500
 MOST_LISTED = 10
 """Source: ListMessageMoveTasks `MaxResults`: 1 to 10."""
 _AT_ONCE = 500
-_LOOK_AGAIN_MS = 100
+_LOOK_AGAIN_MS, _LOOK_AT_LEAST_MS = 100, 1_000
 _BURST_MS = 1_000
 """What a rate may make up for, after nobody called for a while."""
 _SQL = named("move_tasks.sql")
@@ -126,7 +126,7 @@ class MoveTasks:
         rows: list[tuple[Any, ...]] = self._execute(_SQL["running"]).fetchall()
         running = [(_task(row), row[-1]) for row in rows]
         again = [self._step(task, next_at_ms, now_ms) for task, next_at_ms in running]
-        return min((at for at in again if at is not None), default=None)
+        return min((min(at, now_ms + _LOOK_AT_LEAST_MS) for at in again if at is not None), default=None)
 
     def _step(self, task: MoveTask, next_at_ms: float, now_ms: int) -> int | None:
         due, next_at_ms = _due(task.rate, next_at_ms, now_ms)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import os
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from redrive.clock import Clock, SteadyClock, TakenUp, taken_up
-from redrive.errors import BrokerUnavailable, OutcomeUnknown, RedriveError
+from redrive.errors import BrokerUnavailable, DatabaseUnusable, OutcomeUnknown, RedriveError
 from redrive.sqlite.database import BUSY_MS, FULL, HELP, address_of, cannot_be_shared, connect, damaged, explained
 from redrive.sqlite.log import Log
 from redrive.sqlite.space import Space
@@ -67,6 +68,7 @@ class Session:
         self._broken = False
         self._space = Space(self.address, path)
         self._use(connect(path, durability))
+        self._file = _identity(path)
         try:
             self._turn = turn_for(path)
         except OSError as error:
@@ -135,6 +137,9 @@ class Session:
     # A transaction, step by step
 
     def _begin(self) -> None:
+        if _identity(self.path) != self._file:
+            problem = "was moved, removed or replaced while it was open"
+            raise DatabaseUnusable(self.path, problem, "put it back, or start anew")
         if self._broken:
             self._open_anew()
         self.tables.full = self._space.shortage()
@@ -278,6 +283,15 @@ class Session:
         clock = self._clock
         if clock.boot is not None:
             self._turn.note_time(boot=clock.boot, monotonic=clock.monotonic(), engine_ms=clock.now_ms())
+
+
+def _identity(path: str) -> tuple[int, int]:
+    """Which file it is, whatever it is called."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - once a transaction: no Path objects
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino
 
 
 def _done(work: Work[Any], tables: Tables) -> Outcome:

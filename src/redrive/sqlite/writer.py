@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import queue
 import threading
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 from redrive.clock import Clock
 from redrive.errors import BrokerUnavailable, OutcomeUnknown
 from redrive.sqlite.database import FULL, MEMORY, address_of, cannot_be_shared, connect
+from redrive.sqlite.forks import opened_by_this_process
 from redrive.sqlite.session import Outcome, Session
 from redrive.sqlite.signals import Neighbours, Signals
 from redrive.sqlite.tables import T, Tables, Work
@@ -106,14 +108,16 @@ class FileDatabase:
             DatabaseUnusable: If the file cannot be used.
         """
         self.path, self.address = path, address_of(path, durability)
+        self._process = os.getpid()
         self.signals = Signals()
         with contextlib.ExitStack() as opened:
+            opened.enter_context(opened_by_this_process(path))
             self._session = Session(path, clock, durability)
             opened.callback(self._session.close)
             self._neighbours = _neighbours(path, self.signals)
             opened.callback(self._neighbours.close)
             self._session.take_up_time(others=self._neighbours.anybody())
-            opened.pop_all()
+            self._opened = opened.pop_all()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._waiting: list[_Job] = []
         self._moves_stand = self._closed = False
@@ -127,6 +131,8 @@ class FileDatabase:
         Raises:
             BrokerUnavailable: If the database was closed.
         """
+        if os.getpid() != self._process:
+            raise BrokerUnavailable(self.address, "it was opened before this process was forked")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         with self._lock:  # behind the end of the jobs nobody would answer
@@ -144,8 +150,7 @@ class FileDatabase:
             self._jobs.put(None)
         self._thread.join()
         self.signals.fire()
-        self._neighbours.close()
-        self._session.close()
+        self._opened.close()
 
     # The writer's thread
 
