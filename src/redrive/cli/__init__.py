@@ -16,7 +16,7 @@ import click
 from typing_extensions import override
 
 from redrive import __version__
-from redrive.cli import circuit, dead, exits, parked, queue, run
+from redrive.cli import circuit, dead, exits, file, parked, queue, run
 
 _SILENT = logging.NullHandler()
 
@@ -43,7 +43,7 @@ def main(*, debug: bool) -> None:
     """Self-healing message consumers.
 
     Run an application with `worker` or `dev`, try it with `demo`, and operate it with the rest: `queue`, `dead`,
-    `parked` and `circuit` need no code, only the broker's address.
+    `parked` and `circuit` need no code, only the broker's address. `doctor` and `recover` are for its file.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -52,7 +52,17 @@ def main(*, debug: bool) -> None:
         logging.getLogger("redrive").addHandler(_SILENT)  # what there is to say stands in results and errors
 
 
-for _command in (run.worker, run.dev, run.demo, queue.group, dead.group, parked.group, circuit.group):
+for _command in (
+    run.worker,
+    run.dev,
+    run.demo,
+    queue.group,
+    dead.group,
+    parked.group,
+    circuit.group,
+    file.doctor,
+    file.recover,
+):
     main.add_command(_command)
 
 __all__ = ["main"]
