@@ -56,8 +56,8 @@ def connect(path: str, durability: str = FULL) -> apsw.Connection:
         return _opened(path, durability)
 
 
-def damaged(path: str, error: apsw.Error) -> DatabaseUnusable:
-    """What SQLite found wrong inside the file."""
+def damaged(path: str, error: Exception) -> DatabaseUnusable:
+    """What was found wrong inside the file."""
     return DatabaseUnusable(path, f"is damaged ({error})", HELP)
 
 

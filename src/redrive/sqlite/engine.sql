@@ -1,18 +1,26 @@
 -- name: wake
 UPDATE message SET phase = 0, round = max(round, ?4) WHERE seq IN (
     SELECT seq FROM (
-        SELECT seq FROM message WHERE queue = ?1 AND phase = 1 AND visible_at_ms <= ?2 ORDER BY visible_at_ms LIMIT ?3
+        SELECT seq FROM message
+        WHERE queue = ?1 AND phase = 1 AND visible_at_ms <= ?2
+            AND 1 = (SELECT own.phase FROM message AS own WHERE own.seq = message.seq)
+        ORDER BY visible_at_ms LIMIT ?3
     )
     UNION ALL
     SELECT seq FROM (
-        SELECT seq FROM message WHERE queue = ?1 AND phase = 2 AND visible_at_ms <= ?2 ORDER BY visible_at_ms LIMIT ?3
+        SELECT seq FROM message
+        WHERE queue = ?1 AND phase = 2 AND visible_at_ms <= ?2
+            AND 2 = (SELECT own.phase FROM message AS own WHERE own.seq = message.seq)
+        ORDER BY visible_at_ms LIMIT ?3
     )
 );
 
 -- name: receive
 UPDATE message SET phase = 2, visible_at_ms = ?1, receipt = randomblob(16), receive_count = receive_count + 1
 WHERE seq IN (
-    SELECT seq FROM message WHERE queue = ?2 AND phase = 0 ORDER BY round, visible_at_ms, seq LIMIT ?3
+    SELECT seq FROM message  -- a damaged index may hold what the row itself denies: it would be given again for ever
+    WHERE queue = ?2 AND phase = 0 AND 0 = (SELECT own.phase FROM message AS own WHERE own.seq = message.seq)
+    ORDER BY round, visible_at_ms, seq LIMIT ?3
 )
 RETURNING {RECEIVED};
 

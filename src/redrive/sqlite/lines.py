@@ -64,7 +64,9 @@ class Lines:
 
     def lease(self, lease: Lease, seqs: list[int]) -> list[Row]:
         """Lease these; their lines have to be locked by whoever calls."""
-        return [Row(one) for one in self._execute(_SQL["take"], (lease.until_ms, json.dumps(seqs))).fetchall()]
+        return [
+            Row(one) for one in self._execute(_SQL["take"], (lease.until_ms, json.dumps(seqs), lease.queue)).fetchall()
+        ]
 
     def _long_fronts(self, lease: Lease, groups: list[Any], limit: int, each: int) -> list[tuple[Any, int]]:
         """Some messages of each line, up to the first whose time has not come: nobody overtakes it."""

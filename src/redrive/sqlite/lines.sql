@@ -9,7 +9,7 @@ SELECT seq, visible_at_ms FROM message WHERE queue = ? AND group_id = ? AND phas
 
 -- name: take
 UPDATE message SET phase = 4, visible_at_ms = ?1, receipt = randomblob(16), receive_count = receive_count + 1
-WHERE seq IN (SELECT value FROM json_each(?2))
+WHERE seq IN (SELECT value FROM json_each(?2)) AND queue = ?3 AND phase BETWEEN 3 AND 4
 RETURNING {RECEIVED};
 
 -- name: find

@@ -92,7 +92,7 @@ def is_whole(stored: int | None, raw: RawContent) -> bool:
         if stored is not None:
             return stored == _checksum(raw)
         message_of(raw)
-    except (TypeError, ValueError, AttributeError):  # not even of the types that a row has
+    except (TypeError, ValueError, AttributeError, LookupError):  # not even of the types that a row has
         return False
     return True
 

@@ -311,7 +311,7 @@ def _refusal(session: Session, error: Exception) -> Exception:
         case apsw.BusyError():
             problem = "another program has kept the file locked for seconds; nothing was written"
             return BrokerUnavailable(session.address, problem)
-        case apsw.CorruptError() | apsw.NotADBError():
+        case apsw.CorruptError() | apsw.NotADBError() | UnicodeDecodeError():
             return damaged(session.path, error)
         case apsw.Error() | OSError():
             return BrokerUnavailable(session.address, f"{error}; nothing was written")
