@@ -182,6 +182,7 @@ async def test_a_program_that_keeps_writing_is_told(tmp_path: Path, monkeypatch:
     path = str(tmp_path / "a.db")
     database = FileDatabase(path, ManualClock())
     other = apsw.Connection(path)
+    other.set_busy_timeout(10_000)  # the writer may be storing the time
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(BrokerUnavailable, match="another program has kept the file locked"):
         await database.run(lambda tables: tables.now_ms)
