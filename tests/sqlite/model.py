@@ -184,7 +184,7 @@ class Model:
                 row.round = max(row.round, self.rounds.get(queue, 0))
         ready = sorted(self.of(queue, READY), key=lambda row: (row.round, row.visible_at_ms, row.seq))[:limit]
         self.rounds[queue] = max([self.rounds.get(queue, 0), *(row.round for row in ready)])
-        return ready
+        return sorted(ready, key=lambda row: (row.round, row.seq))
 
     def fronts(self, queue: str, limit: int, now_ms: int) -> list[Row]:
         free = [(self.free_at_ms(queue, group), self.line(queue, group)[0].seq, group) for group in self.groups(queue)]

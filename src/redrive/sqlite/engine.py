@@ -126,6 +126,8 @@ class Engine:
     ) -> list[Delivery]:
         """Lease up to `limit` messages: the lowest rounds first, and of a round those that are ready longest.
 
+        The answer has them by round, and those of one round in the order in which they entered.
+
         From a FIFO queue it takes from as many groups as there are, each in order; the first of each group is the first
         in the answer. At `MOST_IN_FLIGHT` nothing more is given until something is settled.
 
