@@ -50,7 +50,7 @@ async def test_ten_orders_survive_an_outage_and_heal_untouched_by_any_hand(coffe
     assert [one.notes.attempts for one in parked] == [0] * 10
     assert identities(parked) == first_sent
     turns = [turn.took_ms for one in parked if one.notes.failure for turn in one.notes.failure.recent]
-    assert len([took for took in turns if took >= 50]) <= 4, turns
+    assert len([took for took in turns if took >= 1_000]) <= 4, turns  # those that called waited for 2 s
 
     await coffee_shop.set_fault("none")
     await coffee_shop.until(lambda seen: paid(seen, *orders), within=CANARY_EVERY + RAMP)
