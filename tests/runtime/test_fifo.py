@@ -188,9 +188,7 @@ async def test_what_a_fifo_queue_needs_is_said() -> None:
     """A group, no delay; and content can be compared on FIFO queues only."""
     tables = Tables()
     async with tables.app.test(resources=None):
-        with pytest.raises(
-            LimitExceeded, match=r"group is None; it must be 1 to 128 .* on a FIFO queue"
-        ):
+        with pytest.raises(LimitExceeded, match=r"group is None; it must be 1 to 128 .* on a FIFO queue"):
             await tables.queue.send(Order(id="a1"))
         with pytest.raises(LimitExceeded, match="0 on a FIFO queue"):
             await tables.queue.send(Order(id="a1"), group="a", delay=1.0)
