@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from redrive.errors import BrokerError
+from redrive.errors import BrokerError, LimitExceeded
 from redrive.message import MAX_BODY, Delivery, Message, Notes
 
 Results = list[BrokerError | None]
@@ -38,6 +38,15 @@ Sends = list[BrokerError | Sent | None]
 
 LONGEST_LEASE = 43_200.0
 """Seconds. Source: Amazon SQS quotas, "Message visibility timeout": 12 hours."""
+
+
+def refused_group(group: str | None) -> LimitExceeded | None:
+    """Why no broker can store this group; None: it can be stored."""
+    try:
+        (group or "").encode()
+    except UnicodeEncodeError:
+        return LimitExceeded("group", group, "text without half of a surrogate pair")
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
 from redrive.backoff import Backoff, seconds
-from redrive.broker import Outgoing
+from redrive.broker import Outgoing, refused_group
 from redrive.consumer import Consumer, ConsumerSettings, WhenOpen
 from redrive.dependency import Dependency
 from redrive.errors import BrokerError, DeclarationError, LimitExceeded
@@ -114,7 +114,8 @@ class Queue(Generic[T]):
             raise LimitExceeded("delay", later, "0 on a FIFO queue, where it would hold up what is sent after it")
         if deduplication_id is not None and not self.fifo:
             raise LimitExceeded("deduplication id", deduplication_id, "None on a standard queue: app.queue(fifo=True)")
-        checked_group(group)
+        if error := refused_group(group):  # before a timer keeps its message for hours
+            raise error
         checked = checked_attributes(attributes)
         messages = [
             Message(
@@ -236,16 +237,6 @@ class Queue(Generic[T]):
     def _own_id(self, message: Message) -> str | None:
         """A deduplication id that makes no message a duplicate, unless its content may."""
         return None if self.content_deduplication else message.id
-
-
-def checked_group(group: str | None) -> None:
-    """Whether a group can be stored, before a timer keeps its message for hours.
-
-    Raises:
-        LimitExceeded: If it is no text.
-    """
-    if group is not None and any("\ud800" <= one <= "\udfff" for one in group):
-        raise LimitExceeded("group", group, "text without half of a surrogate pair")
 
 
 def checked_attributes(attributes: Mapping[str, str] | None) -> dict[str, str]:

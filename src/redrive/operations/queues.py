@@ -6,14 +6,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from redrive.broker import Outgoing, Page
+from redrive.broker import Outgoing, Page, refused_group
 from redrive.consumer import dead_queue
 from redrive.errors import BrokerError, OperationRefused
 from redrive.message import Message, message_id
 from redrive.once import Claims
 from redrive.operations.ground import PARKED, Ground, is_consumed
 from redrive.operations.views import QueueView
-from redrive.queue import checked_attributes, checked_group
+from redrive.queue import checked_attributes
 from redrive.store import ABSENT, CONTROLS
 from redrive.timekeeper import set_timer
 
@@ -52,7 +52,8 @@ class QueueOperations(Ground):
         """
         if not unchecked:
             await self.check(queue, body)
-        checked_group(group)
+        if error := refused_group(group):
+            raise error
         now = self._clock.now_ms()
         message = Message(
             id=message_id(now, self._random.randbytes(10)),

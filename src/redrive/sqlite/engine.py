@@ -27,6 +27,7 @@ from typing import Any
 import apsw
 
 from redrive.broker import (
+    LONGEST_LEASE,
     Acknowledge,
     Depth,
     Forward,
@@ -42,7 +43,7 @@ from redrive.errors import BrokerError, LimitExceeded, QueueNotFound, StaleRecei
 from redrive.message import NOTHING, Delivery, Message, Notes
 from redrive.sqlite.arrivals import Arrivals
 from redrive.sqlite.deduplication import Deduplication
-from redrive.sqlite.limits import LONGEST_LEASE, refused, refused_receive
+from redrive.sqlite.limits import refused, refused_receive
 from redrive.sqlite.lines import Lease, Lines
 from redrive.sqlite.move_tasks import MoveTasks
 from redrive.sqlite.queues import Queue, Queues
@@ -252,29 +253,27 @@ class Engine:
         if ids is not None:
             return self._take_by_id(source, lease, limit, ids)
         taken: list[Row] = []
-        room = min(limit, self._room(source, lease.now_ms, limit))
+        room = min(limit, self._room(source, lease.now_ms))
         while room > len(taken):
-            left = room - len(taken)
-            rows = self._lines.take(lease, left) if source.fifo else self._take_ready(source, lease, left)
+            rows = self._take_first(source, lease, room - len(taken))
             kept = self._within_limit(source, self._whole(source, rows), lease.now_ms)
             taken += kept
             if len(kept) == len(rows):
                 break
         return taken
 
-    def _take_ready(self, source: Queue, lease: Lease, limit: int) -> list[Row]:
+    def _take_first(self, source: Queue, lease: Lease, limit: int) -> list[Row]:
+        if source.fifo:
+            return self._lines.take(lease, limit)
         self._execute(_SQL["wake"], (source.id, lease.now_ms, limit, source.round))
-        rows = [Row(one) for one in self._execute(_SQL["receive"], (lease.until_ms, source.id, limit)).fetchall()]
+        rows = self._rows("receive", (lease.until_ms, source.id, limit))
         self._tenants.received(source, [row.round for row in rows])
         return sorted(rows, key=lambda row: (row.round, row.seq))
 
     def _take_by_id(self, source: Queue, lease: Lease, limit: int, ids: Sequence[str]) -> list[Row]:
         """All that were asked for at once: of one line too, if nothing of it was leased before."""
         seqs = [seq for one in dict.fromkeys(ids) for seq in self._find(source, lease, one)][:limit]
-        if source.fifo:
-            rows = self._lines.lease(lease, seqs)
-        else:
-            rows = [Row(one) for one in self._execute(_SQL["take"], (lease.until_ms, json.dumps(seqs))).fetchall()]
+        rows = self._lines.lease(lease, seqs) if source.fifo else self._rows("take", (lease.until_ms, json.dumps(seqs)))
         self._renew_rows(source, rows, lease.now_ms)
         rows.sort(key=lambda row: row.seq)
         return self._within_limit(source, self._whole(source, rows), lease.now_ms)
@@ -289,9 +288,7 @@ class Engine:
         given = self._memory.received_before(source, attempt, lease.now_ms)
         receipts = json.dumps(given)
         if given and self._execute(_SQL["count_leased"], (receipts, lease.now_ms)).get == len(given):
-            rows = [
-                Row(values) for values in self._execute(_SQL["receive_again"], (lease.until_ms, receipts)).fetchall()
-            ]
+            rows = self._rows("receive_again", (lease.until_ms, receipts))
             rows.sort(key=lambda row: given.index(f"{row.seq}.{row.receipt.hex()}"))
             self._renew_rows(source, rows, lease.now_ms)
         else:
@@ -300,11 +297,14 @@ class Engine:
         self._memory.remember_received(source, attempt, [one.receipt for one in deliveries], lease.now_ms)
         return deliveries
 
-    def _room(self, source: Queue, now_ms: int, limit: int) -> int:
-        """How many more may be in flight, as far as it matters."""
+    def _rows(self, statement: str, values: tuple[int | str, ...]) -> list[Row]:
+        return [Row(one) for one in self._execute(_SQL[statement], values).fetchall()]
+
+    def _room(self, source: Queue, now_ms: int) -> int:
+        """How many more may be in flight."""
         statement = _SQL["leased" if source.fifo else "in_flight"]
         in_flight: int = self._execute(statement, (source.id, now_ms, MOST_IN_FLIGHT)).get
-        return min(limit, MOST_IN_FLIGHT - in_flight)
+        return MOST_IN_FLIGHT - in_flight
 
     def _whole(self, source: Queue, rows: list[Row]) -> list[Row]:
         """Those whose checksum fits; the others are set aside (invariant 8).
@@ -359,8 +359,7 @@ class Engine:
     def take_to_move(self, source: Queue, limit: int, now_ms: int) -> list[Row]:
         """Lease up to `limit` messages, in order, whatever their receive count."""
         lease = Lease(source.id, now_ms, now_ms + 1)
-        rows = self._lines.take(lease, limit) if source.fifo else self._take_ready(source, lease, limit)
-        return self._whole(source, rows)
+        return self._whole(source, self._take_first(source, lease, limit))
 
     def move_row(self, source: Queue, row: Row, target: Queue, now_ms: int) -> None:
         """Move a leased row to another queue, for a new start there: its counters are zero, its history is kept."""
@@ -414,7 +413,7 @@ class Engine:
             if not row.is_whole():  # a new checksum would make it look whole
                 self._set_aside(delivery.queue, row)
                 return None
-            noted = None if notes is NOTHING or notes is None else notes.to_json()
+            noted = None if notes is None else notes.to_json()
             self._execute(_SQL["note"], (row.seq, noted, row.checksum_with(noted)))
         self.became_ready.add(delivery.queue)
         phase = DELAYED if delay_ms else READY

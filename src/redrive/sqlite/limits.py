@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from redrive.broker import Outgoing
+from redrive.broker import LONGEST_LEASE, Outgoing, refused_group
 from redrive.errors import LimitExceeded
 from redrive.sqlite.queues import LONGEST_DELAY, Queue
 
-LONGEST_LEASE = 43_200.0
-"""Seconds. Source: Amazon SQS, ReceiveMessage `VisibilityTimeout`: 0 to 43,200."""
 LONGEST_ID = 128
 """Characters. Source: Amazon SQS, SendMessage `MessageGroupId` and `MessageDeduplicationId`, ReceiveMessage
 `ReceiveRequestAttemptId`: letters, digits and punctuation marks."""
@@ -29,9 +27,7 @@ def refused(one: Outgoing, target: Queue) -> LimitExceeded | None:
     if target.fifo and (message.group is None or not _is_id(message.group)):
         limit = f"{_ID}, on a FIFO queue: send(..., group=...), or --group"
         return LimitExceeded("group", message.group, limit)
-    if message.group is not None and not _is_text(message.group):
-        return LimitExceeded("group", message.group, "text without half of a surrogate pair")
-    return None
+    return refused_group(message.group)
 
 
 def refused_receive(limit: int, lease: float, attempt: str | None) -> LimitExceeded | None:
@@ -50,11 +46,3 @@ def refused_id(what: str, value: str) -> LimitExceeded | None:
 
 def _is_id(value: str) -> bool:
     return 1 <= len(value) <= LONGEST_ID and value.isascii() and value.isprintable() and " " not in value
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

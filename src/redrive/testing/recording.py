@@ -20,12 +20,8 @@ from typing import Any, Self, TypeVar
 from redrive.broker import (
     Acknowledge,
     Broker,
-    Capabilities,
-    Depth,
     Forward,
     Outgoing,
-    Page,
-    QueueSpec,
     Results,
     Return,
     Sends,
@@ -34,6 +30,7 @@ from redrive.broker import (
 )
 from redrive.errors import BrokerError, OutcomeUnknown
 from redrive.message import Delivery
+from redrive.relay import Relay
 from redrive.testing.history import SUFFIX
 
 T = TypeVar("T")
@@ -105,25 +102,16 @@ class Recorder:
             raise OSError(f"the log of {self.process!r} could not be written in one piece; is its disk full?")
 
 
-class Recorded:
-    """A broker that writes down what is asked of it, and is otherwise the one that it was made from."""
+class Recorded(Relay):
+    """A broker that writes down what is asked of it, and is otherwise the one that it was made from.
+
+    Declaring and looking are not recorded. Closing it leaves the log open, which is its maker's to close: a closed
+    broker still answers.
+    """
 
     def __init__(self, broker: Broker, recorder: Recorder) -> None:
+        super().__init__(broker)
         self.broker, self.recorder = broker, recorder
-
-    @property
-    def address(self) -> str:
-        """Where it is."""
-        return self.broker.address
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What it promises."""
-        return self.broker.capabilities
-
-    async def declare(self, queues: Sequence[QueueSpec]) -> None:
-        """Make the queues exist as described; not recorded."""
-        await self.broker.declare(queues)
 
     async def send(self, queue: str, messages: Sequence[Outgoing]) -> Sends:
         """Put messages into a queue."""
@@ -150,26 +138,10 @@ class Recorded:
         number = self.recorder.did("extend", leases=[_lease(one) for one in deliveries], lease=lease)
         return await self._answered(number, lambda: self.broker.extend(deliveries, lease=lease), _results)
 
-    async def browse(self, queue: str, *, cursor: str | None = None, limit: int = 100) -> Page:
-        """Look at messages; not recorded."""
-        return await self.broker.browse(queue, cursor=cursor, limit=limit)
-
-    async def depth(self, queue: str) -> Depth:
-        """Count a queue's messages; not recorded."""
-        return await self.broker.depth(queue)
-
-    async def queues(self) -> list[str]:
-        """The names of all queues; not recorded."""
-        return await self.broker.queues()
-
     async def purge(self, queue: str) -> int:
         """Delete everything in a queue."""
         number = self.recorder.did("purge", queue=queue)
         return await self._answered(number, lambda: self.broker.purge(queue), lambda count: [count])
-
-    async def close(self) -> None:
-        """Close the broker; the log is its maker's to close, for a closed broker still answers."""
-        await self.broker.close()
 
     async def _answered(self, number: int, ask: Callable[[], Awaitable[T]], told: Callable[[T], list[Any]]) -> T:
         try:

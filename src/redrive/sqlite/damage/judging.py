@@ -20,13 +20,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
+from redrive.broker import LONGEST_LEASE
 from redrive.sqlite.damage.cells import TABLE_LEAF, Broken, Page, Value, record, varint
 from redrive.sqlite.damage.fitting import CLOCK_STEP_MS
 from redrive.sqlite.damage.layout import Layout, Table
 from redrive.sqlite.damage.pages import Missing, Pages
 from redrive.sqlite.damage.staging import KEYS, Staging, is_whole
 from redrive.sqlite.damage.trees import Part
-from redrive.sqlite.limits import LONGEST_LEASE
 
 _MISPLACED = ("tab", "key", "queue", "phase", "round", "visible_at_ms", "group_id", "low", "high")
 
