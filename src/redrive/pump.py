@@ -272,7 +272,7 @@ class Pump:
             self._waiting.put_nowait(start)
         for one in back:
             if one.delivery.receipt in self._in_hand:
-                self._settle(Return(delivery=one.delivery, uncounted=True))
+                self._put_back(one)
 
     def _settle(self, settlement: Settlement) -> None:
         self._in_hand.pop(settlement.delivery.receipt, None)
