@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, Route, expect, sync_playwright
 
 from tests.e2e.conftest import CoffeeShop
 
@@ -33,6 +33,25 @@ def page(request: pytest.FixtureRequest, coffee_shop: CoffeeShop) -> Iterator[Pa
         yield opened
         browser.close()
     assert complaints == []
+
+
+def test_a_name_typed_before_the_menu_came_is_kept(page: Page) -> None:
+    """Whoever types faster than the menu loads orders under that name."""
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/menu", hold)
+    page.reload(wait_until="commit")
+    page.fill("#customer", "Ada")
+    page.wait_for_function("document.readyState === 'complete'")
+    assert held, "the page did not ask for its menu"
+    held[0].continue_()
+    page.check('input[value="mocha"]')
+    expect(page.locator("#customer")).to_have_value("Ada")
+    page.click("#send")
+    expect(page.locator("#tickets > li")).to_have_count(1, timeout=5_000)
 
 
 def test_a_person_breaks_payments_orders_on_and_watches_it_heal(page: Page, coffee_shop: CoffeeShop) -> None:

@@ -27,7 +27,7 @@ async function openCounter() {
   );
   document.querySelector("[name=drink][value=latte]").checked = true;
   document.querySelector("[name=size][value=medium]").checked = true;
-  at("customer").value = remembered();
+  at("customer").value ||= remembered(); // somebody may have typed faster than the menu came
   price();
 }
 
