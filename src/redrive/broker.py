@@ -87,6 +87,11 @@ class QueueSpec:
     """
     content_deduplication: bool = False
     """On a FIFO queue: a message without a deduplication id takes the SHA-256 of its body."""
+    deduplication_by_group: bool = False
+    """On a FIFO queue: the same deduplication id in two groups is no duplicate.
+
+    Source: Amazon SQS, SetQueueAttributes, `DeduplicationScope`: `messageGroup` instead of `queue`.
+    """
     delay: float = 0.0
     """Seconds until what is sent without a delay of its own may be received; 0 to 900."""
     retention: float | None = None

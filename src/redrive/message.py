@@ -223,6 +223,12 @@ class Delivery:
     """How often the broker handed it out from this queue, this time included; 1 or more."""
     sequence: int | None = None
     """Its place in a FIFO queue; None on a standard one."""
+    first_received_at_ms: int | None = None
+    """When it was first received from this queue, where the broker tells."""
+    deduplication_id: str | None = None
+    """On a FIFO queue, what its sender gave or what was made of its body, where the broker tells."""
+    origin: str | None = None
+    """The queue whose dead letter it is, where the broker tells."""
 
 
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}

@@ -27,6 +27,15 @@ class Row:
     origin: str | None = None
     receipt: str | None = None
     receive_count: int = 0
+    first_received_at_ms: int | None = None
+    deduplication_id: str | None = None
+
+    def receive(self, phase: int, now_ms: int) -> None:
+        self.phase = phase
+        self.receive_count += 1
+        self.visible_at_ms = now_ms + 1  # not to be taken twice; whoever asked says how long
+        if self.first_received_at_ms is None:
+            self.first_received_at_ms = now_ms
 
 
 @dataclass
@@ -115,6 +124,7 @@ class Model:
             round=0 if spec.fifo else self.next_round(queue, outgoing.message.group),
             expires_at_ms=expires_at_ms,
             origin=origin,
+            deduplication_id=outgoing.deduplication_id if spec.fifo else None,
         )
         self.rows.append(row)
         return row
@@ -150,7 +160,7 @@ class Model:
         before = self.sent.get((queue, key))
         if before is not None and before[1] > now_ms:
             return replace(before[0], duplicate=True)
-        row = self.enter(queue, outgoing, now_ms)
+        row = self.enter(queue, replace(outgoing, deduplication_id=key), now_ms)
         sent = Sent(id=row.message.id, sequence=row.seq)
         self.sent[queue, key] = (sent, now_ms + FIVE_MINUTES)
         return sent
@@ -165,9 +175,7 @@ class Model:
         while len(taken) < limit:
             chosen = self.candidates(queue, limit - len(taken), now_ms)
             for row in chosen:
-                row.phase = LEASED if self.specs[queue].fifo else IN_FLIGHT
-                row.receive_count += 1
-                row.visible_at_ms = now_ms + 1  # not to be taken twice; whoever asked says how long
+                row.receive(LEASED if self.specs[queue].fifo else IN_FLIGHT, now_ms)
             kept = self.unless_too_often(chosen, now_ms)
             taken += kept
             if len(kept) == len(chosen):
@@ -207,9 +215,7 @@ class Model:
         noted = [row for row in self.of(queue) if row.message.notes is not NOTHING and self.is_free(row, now_ms)]
         chosen = [row for one in ids for row in noted if row.message.id == one][:limit]
         for row in chosen:
-            row.phase = LEASED if self.specs[queue].fifo else IN_FLIGHT
-            row.receive_count += 1
-            row.visible_at_ms = now_ms + 1
+            row.receive(LEASED if self.specs[queue].fifo else IN_FLIGHT, now_ms)
         return self.unless_too_often(sorted(chosen, key=lambda row: row.seq), now_ms)
 
     def is_free(self, row: Row, now_ms: int) -> bool:
@@ -233,7 +239,8 @@ class Model:
             if message.notes is NOTHING:
                 message = replace(message, notes=Notes(forwards=1))
             self.leave(row)
-            self.enter(dead.name, Outgoing(message=message), now_ms, origin=row.queue, expires_at_ms=expires)
+            letter = Outgoing(message=message, deduplication_id=row.deduplication_id)
+            self.enter(dead.name, letter, now_ms, origin=row.queue, expires_at_ms=expires)
         return kept
 
     # Settling
@@ -242,13 +249,15 @@ class Model:
         row.receipt, row.visible_at_ms = None, visible_at_ms
         row.phase = IN_LINE if self.specs[row.queue].fifo else READY if at_once else DELAYED
         row.receive_count -= uncounted
+        if not row.receive_count:
+            row.first_received_at_ms = None
         row.round = max(row.round, self.rounds.get(row.queue, 0) + 1)
 
-    def forward(self, row: Row, queue: str, message: Message, delay: float, now_ms: int) -> None:
+    def forward(self, row: Row, queue: str, outgoing: Outgoing, now_ms: int) -> None:
         source = row.queue
         self.leave(row)
         dead = self.specs[source].dead_letter_queue == queue
-        self.enter(queue, Outgoing(message=message, delay=delay), now_ms, origin=source if dead else None)
+        self.enter(queue, outgoing, now_ms, origin=source if dead else None)
 
     # Moving
 
@@ -278,7 +287,7 @@ class Model:
             if message.notes is not NOTHING:
                 message = replace(message, notes=message.notes.fresh(now_ms))
             self.leave(row)
-            self.enter(target, Outgoing(message=message), now_ms)
+            self.enter(target, Outgoing(message=message, deduplication_id=row.deduplication_id), now_ms)
             moved += 1
         move.moved += moved
         if move.status == "FAILED":

@@ -371,6 +371,9 @@ class AgainstAModel(RuleBasedStateMachine):
                 receipt=delivery.receipt,
                 receive_count=row.receive_count,
                 sequence=row.seq if row.phase >= IN_LINE else None,
+                first_received_at_ms=row.first_received_at_ms,
+                deduplication_id=row.deduplication_id,
+                origin=row.origin,
             )
             self.deliveries.append((delivery, row))
         places = {one.message.group: one.sequence for one in taken}
@@ -423,8 +426,9 @@ class AgainstAModel(RuleBasedStateMachine):
                 self.model.hand_back(row, now_ms + delay_ms, at_once=not delay_ms, uncounted=uncounted)
                 if noted is not None:
                     row.message = replace(row.message, notes=noted)
-            case Forward(queue=queue, message=message, delay=delay):
-                self.model.forward(row, queue, message, delay, now_ms)
+            case Forward(queue=queue, message=message, delay=delay, deduplication_id=key):
+                outgoing = Outgoing(message=message, delay=delay, deduplication_id=key)
+                self.model.forward(row, queue, outgoing, now_ms)
         return type(None)
 
 

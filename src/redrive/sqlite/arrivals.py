@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import apsw
@@ -70,12 +71,13 @@ class Arrivals:
     def _send_in_line(self, target: Queue, one: Outgoing, now_ms: int) -> BrokerError | Sent:
         if error := refused(one, target):
             return error
-        key = _key(target, one)
-        if isinstance(key, LimitExceeded):
-            return key
+        deduplication_id = _deduplication_id(target, one)
+        if isinstance(deduplication_id, LimitExceeded):
+            return deduplication_id
+        key = f"{one.message.group} {deduplication_id}" if target.deduplication_by_group else deduplication_id
         if before := self._memory.sent_before(target, key, now_ms):
             return before
-        self.enter(target, one, now_ms)
+        self.enter(target, replace(one, deduplication_id=deduplication_id), now_ms)
         sent = Sent(id=one.message.id, sequence=self._last_seq())
         self._memory.remember_sent(target, key, sent, now_ms)
         return sent
@@ -87,7 +89,9 @@ class Arrivals:
         delay_ms = int(one.delay * 1000) or target.delay_ms
         phase = IN_LINE if target.fifo else DELAYED if delay_ms else READY
         number = target.round + 1 if content[2] is None or target.fifo else self._tenants.round(target, content[2])
-        return target.id, phase, number, now_ms + delay_ms, expires_at_ms, origin, checksum(content), *content
+        deduplication_id = one.deduplication_id if target.fifo else None
+        place = target.id, phase, number, now_ms + delay_ms, expires_at_ms, origin, deduplication_id
+        return *place, checksum(content), *content
 
     def _insert(self, values: Sequence[Any]) -> None:
         done, end = 0, len(values)
@@ -102,7 +106,7 @@ def _expires_at_ms(target: Queue, now_ms: int) -> int | None:
     return None if target.retention_ms is None else now_ms + target.retention_ms
 
 
-def _key(queue: Queue, one: Outgoing) -> str | LimitExceeded:
+def _deduplication_id(queue: Queue, one: Outgoing) -> str | LimitExceeded:
     """What makes a message on a FIFO queue a duplicate of another; or why it cannot be sent there."""
     if one.deduplication_id is not None:
         return refused_id("deduplication id", one.deduplication_id) or one.deduplication_id

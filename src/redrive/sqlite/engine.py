@@ -81,6 +81,11 @@ class Engine:
 
     # Queues
 
+    @property
+    def queue_table(self) -> Queues:
+        """What is known of each queue."""
+        return self._queues
+
     def declare(self, queues: Sequence[QueueSpec], now_ms: int) -> None:
         """Make the queues exist as described, all of them or none; repeating it writes nothing.
 
@@ -177,6 +182,25 @@ class Engine:
         self._renew_lines(deliveries, now_ms)
         return results
 
+    def change_visibility(self, delivery: Delivery, seconds: float, now_ms: int) -> BrokerError | None:
+        """Let a lease end `seconds` from now; 0 ends it at once, and the receipt stays good until the next receive.
+
+        Unlike `extend` it does nothing to a lease that has ended.
+
+        Raises:
+            LimitExceeded: If the seconds are outside 0 to 12 hours.
+        """
+        if not 0 <= seconds <= LONGEST_LEASE:
+            raise LimitExceeded("lease", seconds, "from 0 to 43200 seconds")
+        until: int | None = self._execute(_SQL["leased_until"], key_of(delivery)).get
+        if until is None or until <= now_ms:
+            return StaleReceipt(delivery.queue, delivery.message.id)
+        if not seconds:
+            self.became_ready.add(delivery.queue)
+        refused = self._held(delivery, "extend", now_ms + int(seconds * 1000))
+        self._renew_lines([delivery], now_ms)
+        return refused
+
     def browse(self, queue: str, *, cursor: str | None, limit: int) -> Page:
         """Look at messages: ready, delayed, in flight, each in the order of their time; or line by line.
 
@@ -266,17 +290,20 @@ class Engine:
         if source.fifo:
             return self._lines.take(lease, limit)
         self._execute(_SQL["wake"], (source.id, lease.now_ms, limit, source.round))
-        rows = self._rows("receive", (lease.until_ms, source.id, limit))
+        rows = self._rows("receive", (lease.until_ms, source.id, limit, lease.now_ms))
         self._tenants.received(source, [row.round for row in rows])
         return sorted(rows, key=lambda row: (row.round, row.seq))
 
     def _take_by_id(self, source: Queue, lease: Lease, limit: int, ids: Sequence[str]) -> list[Row]:
         """All that were asked for at once: of one line too, if nothing of it was leased before."""
         seqs = [seq for one in dict.fromkeys(ids) for seq in self._find(source, lease, one)][:limit]
-        rows = self._lines.lease(lease, seqs) if source.fifo else self._rows("take", (lease.until_ms, json.dumps(seqs)))
+        rows = self._lines.lease(lease, seqs) if source.fifo else self._taken(lease, seqs)
         self._renew_rows(source, rows, lease.now_ms)
         rows.sort(key=lambda row: row.seq)
         return self._within_limit(source, self._whole(source, rows), lease.now_ms)
+
+    def _taken(self, lease: Lease, seqs: list[int]) -> list[Row]:
+        return self._rows("take", (lease.until_ms, json.dumps(seqs), lease.now_ms))
 
     def _find(self, source: Queue, lease: Lease, identity: str) -> list[int]:
         if source.fifo:
@@ -346,13 +373,21 @@ class Engine:
             if given_up.notes is NOTHING:  # some, so that it is found by its id
                 given_up = replace(given_up, notes=Notes(forwards=1))
             expires = dead.end_of_dead_letter(source, self._execute(_SQL["expires"], (row.seq,)).get)
-            self._execute(_SQL["acknowledge"], (row.seq, row.receipt))
-            self._enter(dead, Outgoing(message=given_up), now_ms, origin=source.id, expires_at_ms=expires)
+            self._execute(_SQL["acknowledge"], (row.seq, row.receipt, source.name))
+            dead_letter = Outgoing(message=given_up, deduplication_id=row.deduplication_id)
+            self._enter(dead, dead_letter, now_ms, origin=source.id, expires_at_ms=expires)
         self._renew_rows(source, over, now_ms)
         return [row for row in rows if row.receive_count <= limit]
 
     def _deliveries(self, source: Queue, rows: Iterable[Row]) -> list[Delivery]:
-        return [row.delivery(source.name, fifo=bool(source.fifo)) for row in rows]
+        return [
+            row.delivery(
+                source.name,
+                fifo=bool(source.fifo),
+                origin=None if row.origin is None else self._queues.name_of(row.origin),
+            )
+            for row in rows
+        ]
 
     # Moving, for move tasks
 
@@ -366,13 +401,13 @@ class Engine:
         moved = row.message()
         if moved.notes is not NOTHING:
             moved = replace(moved, notes=moved.notes.fresh(now_ms))
-        self._execute(_SQL["acknowledge"], (row.seq, row.receipt))
-        self._enter(target, Outgoing(message=moved), now_ms)
+        self._execute(_SQL["acknowledge"], (row.seq, row.receipt, source.name))
+        self._enter(target, Outgoing(message=moved, deduplication_id=row.deduplication_id), now_ms)
         self._renew_rows(source, [row], now_ms)
 
     def leave_row(self, source: Queue, row: Row, now_ms: int) -> None:
         """Hand a leased row back as if it had not been received."""
-        self._execute(_SQL["hand_back"], (row.seq, row.receipt, now_ms, READY, 1))
+        self._execute(_SQL["hand_back"], (row.seq, row.receipt, source.name, now_ms, READY, 1))
         self._renew_rows(source, [row], now_ms)
 
     def _enter(
@@ -398,8 +433,11 @@ class Engine:
         receipts = [one.delivery.receipt for one in settlements if isinstance(one, Acknowledge)]
         if len(set(receipts)) < len(settlements):
             return False
+        queue = settlements[0].delivery.queue
+        if any(one.delivery.queue != queue for one in settlements):
+            return False
         held = json.dumps(receipts)
-        if self._execute(_SQL["count_held"], (held,)).get != len(receipts):
+        if self._execute(_SQL["count_held"], (held, queue)).get != len(receipts):
             return False
         self._execute(_SQL["acknowledge_all"], (held,))
         return True
@@ -420,7 +458,8 @@ class Engine:
         return self._held(delivery, "hand_back", now_ms + delay_ms, phase, int(given.uncounted))
 
     def _forward(self, forward: Forward, now_ms: int) -> BrokerError | None:
-        delivery, outgoing = forward.delivery, Outgoing(message=forward.message, delay=forward.delay)
+        delivery = forward.delivery
+        outgoing = Outgoing(message=forward.message, delay=forward.delay, deduplication_id=forward.deduplication_id)
         try:
             target, source = self._queues.named(forward.queue), self._queues.named(delivery.queue)
         except QueueNotFound as error:

@@ -16,7 +16,9 @@ UPDATE message SET phase = 0, round = max(round, ?4) WHERE seq IN (
 );
 
 -- name: receive
-UPDATE message SET phase = 2, visible_at_ms = ?1, receipt = randomblob(16), receive_count = receive_count + 1
+UPDATE message SET
+    phase = 2, visible_at_ms = ?1, receipt = randomblob(16), receive_count = receive_count + 1,
+    first_received_at_ms = coalesce(first_received_at_ms, ?4)
 WHERE seq IN (
     SELECT seq FROM message  -- a damaged index may hold what the row itself denies: it would be given again for ever
     WHERE queue = ?2 AND phase = 0 AND 0 = (SELECT own.phase FROM message AS own WHERE own.seq = message.seq)
@@ -30,7 +32,9 @@ WHERE queue = ?1 AND id = ?3 AND notes IS NOT NULL AND (phase <= 1 OR phase = 2 
 ORDER BY seq;
 
 -- name: take
-UPDATE message SET phase = 2, visible_at_ms = ?1, receipt = randomblob(16), receive_count = receive_count + 1
+UPDATE message SET
+    phase = 2, visible_at_ms = ?1, receipt = randomblob(16), receive_count = receive_count + 1,
+    first_received_at_ms = coalesce(first_received_at_ms, ?3)
 WHERE seq IN (SELECT value FROM json_each(?2))
 RETURNING {RECEIVED};
 
@@ -52,29 +56,38 @@ SELECT count(*) FROM (SELECT 1 FROM message WHERE queue = ? AND phase = 2 AND vi
 SELECT count(*) FROM (SELECT 1 FROM message WHERE queue = ? AND phase = 4 AND visible_at_ms > ? LIMIT ?);
 
 -- name: acknowledge
-DELETE FROM message WHERE seq = ? AND receipt = ?;
+DELETE FROM message
+WHERE seq = ?1 AND receipt = ?2 AND queue = (SELECT queue.id FROM queue WHERE queue.name = ?3);
 
 -- name: count_held
-SELECT count(*) FROM json_each(?) AS held JOIN message ON message.seq = CAST(held.value AS INTEGER)
-WHERE held.value = message.seq || '.' || lower(hex(message.receipt));
+SELECT count(*) FROM json_each(?1) AS held JOIN message ON message.seq = CAST(held.value AS INTEGER)
+WHERE held.value = message.seq || '.' || lower(hex(message.receipt))
+    AND message.queue = (SELECT queue.id FROM queue WHERE queue.name = ?2);
 
 -- name: acknowledge_all
 DELETE FROM message WHERE seq IN (SELECT CAST(value AS INTEGER) FROM json_each(?));
 
 -- name: hand_back
 UPDATE message
-SET phase = iif(phase < 3, ?4, 3), visible_at_ms = ?3, receipt = NULL, receive_count = receive_count - ?5,
+SET phase = iif(phase < 3, ?5, 3), visible_at_ms = ?4, receipt = NULL, receive_count = receive_count - ?6,
+    first_received_at_ms = iif(receive_count = ?6, NULL, first_received_at_ms),
     round = max(round, 1 + (SELECT queue.round FROM queue WHERE queue.id = message.queue))
-WHERE seq = ?1 AND receipt = ?2;
+WHERE seq = ?1 AND receipt = ?2 AND queue = (SELECT queue.id FROM queue WHERE queue.name = ?3);
 
 -- name: look
-SELECT {RECEIVED} FROM message WHERE seq = ?1 AND receipt = ?2;
+SELECT {RECEIVED} FROM message
+WHERE seq = ?1 AND receipt = ?2 AND queue = (SELECT queue.id FROM queue WHERE queue.name = ?3);
 
 -- name: note
 UPDATE message SET notes = ?2, checksum = ?3 WHERE seq = ?1;
 
 -- name: extend
-UPDATE message SET phase = iif(phase < 3, 2, 4), visible_at_ms = ?3 WHERE seq = ?1 AND receipt = ?2;
+UPDATE message SET phase = iif(phase < 3, 2, 4), visible_at_ms = ?4
+WHERE seq = ?1 AND receipt = ?2 AND queue = (SELECT queue.id FROM queue WHERE queue.name = ?3);
+
+-- name: leased_until
+SELECT visible_at_ms FROM message
+WHERE seq = ?1 AND receipt = ?2 AND queue = (SELECT queue.id FROM queue WHERE queue.name = ?3);
 
 -- name: set_aside
 UPDATE message SET phase = 5, receipt = NULL, expires_at_ms = NULL WHERE seq = ?;

@@ -65,7 +65,10 @@ class Lines:
     def lease(self, lease: Lease, seqs: list[int]) -> list[Row]:
         """Lease these; their lines have to be locked by whoever calls."""
         return [
-            Row(one) for one in self._execute(_SQL["take"], (lease.until_ms, json.dumps(seqs), lease.queue)).fetchall()
+            Row(one)
+            for one in self._execute(
+                _SQL["take"], (lease.until_ms, json.dumps(seqs), lease.queue, lease.now_ms)
+            ).fetchall()
         ]
 
     def _long_fronts(self, lease: Lease, groups: list[Any], limit: int, each: int) -> list[tuple[Any, int]]:

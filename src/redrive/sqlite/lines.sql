@@ -8,7 +8,9 @@ SELECT group_id, front FROM line WHERE queue = ? AND free_at_ms <= ? ORDER BY fr
 SELECT seq, visible_at_ms FROM message WHERE queue = ? AND group_id = ? AND phase BETWEEN 3 AND 4 ORDER BY seq LIMIT ?;
 
 -- name: take
-UPDATE message SET phase = 4, visible_at_ms = ?1, receipt = randomblob(16), receive_count = receive_count + 1
+UPDATE message SET
+    phase = 4, visible_at_ms = ?1, receipt = randomblob(16), receive_count = receive_count + 1,
+    first_received_at_ms = coalesce(first_received_at_ms, ?4)
 WHERE seq IN (SELECT value FROM json_each(?2)) AND queue = ?3 AND phase BETWEEN 3 AND 4
 RETURNING {RECEIVED};
 

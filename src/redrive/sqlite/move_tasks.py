@@ -93,7 +93,7 @@ class MoveTasks:
         found = self._queues.named(source)
         if rate is not None and not 1 <= rate <= FASTEST:
             raise LimitExceeded("rate", rate, f"from 1 to {FASTEST} messages a second, or None")
-        if not self._queues.has_sources(source):
+        if not self._queues.sources(source):
             raise QueueConflict(source, "is no queue's dead-letter queue", "move from one that is")
         if destination is not None:
             self._check(found, self._queues.named(destination))

@@ -41,6 +41,7 @@ class Queue(NamedTuple):
     max_receives: int | None
     largest_message: int
     round: int
+    deduplication_by_group: int
 
     def end_of_dead_letter(self, source: Queue, expires_at_ms: int | None) -> int | None:
         """When a dead letter is deleted here that would have been at `expires_at_ms` in `source`; None: as a new one.
@@ -80,9 +81,20 @@ class Queues:
         found: str | None = self._execute(_SQL["name_of"], (number,)).get
         return found
 
-    def has_sources(self, name: str) -> bool:
-        """Whether it is some queue's dead-letter queue."""
-        return self._execute(_SQL["sources"], (name,)).fetchone() is not None
+    def sources(self, name: str) -> list[str]:
+        """The queues whose dead-letter queue it is, sorted."""
+        return [source for (source,) in self._execute(_SQL["sources"], (name,))]
+
+    def times_ms(self, name: str) -> tuple[int, int]:
+        """When a queue was made and when its settings changed last; 0: before that was written down.
+
+        Raises:
+            QueueNotFound: If there is none.
+        """
+        found: tuple[int, int] | None = self._execute(_SQL["times"], (name,)).fetchone()
+        if found is None:
+            raise QueueNotFound(name)
+        return found
 
     def declare(self, specs: Sequence[QueueSpec], now_ms: int) -> None:
         """Make the queues exist as described, all of them or none; repeating it writes nothing.
@@ -94,12 +106,35 @@ class Queues:
             QueueNotFound: If a dead-letter queue neither exists nor is among them.
             QueueConflict: If a queue would have to change its kind, or may not have that dead-letter queue.
         """
-        planned = {name: self._spec(name) for name in self.names()} | {spec.name: spec for spec in specs}
+        planned = {name: self.described(name) for name in self.names()} | {spec.name: spec for spec in specs}
         for spec in specs:
             if error := _refused(spec, planned) or self._other_kind(spec):
                 raise error
         for spec in specs:
             self._write(spec, now_ms)
+
+    def described(self, name: str) -> QueueSpec:
+        """The queue as it is.
+
+        Raises:
+            QueueNotFound: If there is none.
+        """
+        row = self._execute(_SQL["spec"], (name,)).fetchone()
+        if row is None:
+            raise QueueNotFound(name)
+        fifo, by_content, by_group, delay_ms, retention_ms, dead_letter_queue, max_receives, allowed, largest = row
+        return QueueSpec(
+            name=name,
+            fifo=bool(fifo),
+            content_deduplication=bool(by_content),
+            deduplication_by_group=bool(by_group),
+            delay=delay_ms / 1000,
+            retention=None if retention_ms is None else retention_ms / 1000,
+            dead_letter_queue=dead_letter_queue,
+            max_receives=max_receives,
+            allowed_sources=None if allowed is None else tuple(json.loads(allowed)),
+            largest_message=largest,
+        )
 
     def delete(self, name: str) -> int:
         """Delete a queue and all that is in it; how many messages that were.
@@ -120,16 +155,6 @@ class Queues:
         self._execute(_SQL["delete_lines"], (number,))
         self._execute(_SQL["delete_tenants"], (number,))
         return gone
-
-    def _spec(self, name: str) -> QueueSpec:
-        ((fifo, dead_letter_queue, max_receives, allowed),) = self._execute(_SQL["spec"], (name,))
-        return QueueSpec(
-            name=name,
-            fifo=bool(fifo),
-            dead_letter_queue=dead_letter_queue,
-            max_receives=max_receives,
-            allowed_sources=None if allowed is None else tuple(json.loads(allowed)),
-        )
 
     def _other_kind(self, spec: QueueSpec) -> QueueConflict | None:
         row = self._execute(_SQL["spec"], (spec.name,)).fetchone()
@@ -158,6 +183,8 @@ class Queues:
                 spec.max_receives,
                 allowed,
                 spec.largest_message,
+                spec.deduplication_by_group,
+                now_ms,
             ),
         )
         if before is not None and before[1] != retention:
@@ -174,6 +201,12 @@ def _out_of_limits(spec: QueueSpec) -> LimitExceeded | None:
     for what, value, good, limit in (
         ("name of a queue", spec.name, _NAME.fullmatch(spec.name), "1 to 80 of the characters A-Z, a-z, 0-9, _ and -"),
         ("content_deduplication", True, spec.fifo or not spec.content_deduplication, "for FIFO queues: add fifo=True"),
+        (
+            "deduplication_by_group",
+            True,
+            spec.fifo or not spec.deduplication_by_group,
+            "for FIFO queues: add fifo=True",
+        ),
         ("delay of a queue", spec.delay, 0 <= spec.delay <= LONGEST_DELAY, "from 0 to 900 seconds"),
         (
             "retention",

@@ -9,7 +9,7 @@ from zlib import crc32
 from redrive.message import NOTHING, Delivery, Message, Notes
 
 COLUMNS = (
-    "queue, phase, round, visible_at_ms, expires_at_ms, origin, checksum, "
+    "queue, phase, round, visible_at_ms, expires_at_ms, origin, deduplication_id, checksum, "
     "id, sent_at_ms, group_id, attributes, notes, body"
 )
 """What an insert gives; the last six are the content."""
@@ -20,7 +20,7 @@ RAW = (
     "CAST(id AS BLOB), sent_at_ms, CAST(group_id AS BLOB), CAST(attributes AS BLOB), CAST(notes AS BLOB), body"
 )
 """The checksum and the content as bytes: text that a flipped bit made none could not even be looked at."""
-RECEIVED = f"seq, receipt, receive_count, round, origin, {RAW}"
+RECEIVED = f"seq, receipt, receive_count, round, origin, first_received_at_ms, deduplication_id, {RAW}"
 """What a receive gives, in the order in which `Row` takes it."""
 
 READY, DELAYED, IN_FLIGHT, IN_LINE, LEASED, DAMAGED = range(6)
@@ -36,11 +36,22 @@ RawContent = tuple[bytes, int, bytes | None, bytes | None, bytes | None, bytes]
 class Row:
     """A row as it was received; looks into its content only when it is whole."""
 
-    __slots__ = ("_raw", "_stored", "origin", "receipt", "receive_count", "round", "seq")
+    __slots__ = (
+        "_raw",
+        "_stored",
+        "deduplication_id",
+        "first_received_at_ms",
+        "origin",
+        "receipt",
+        "receive_count",
+        "round",
+        "seq",
+    )
 
     def __init__(self, values: tuple[Any, ...]) -> None:
-        self.seq, self.receipt, self.receive_count, self.round, self.origin, self._stored, *_ = values
-        self._raw: RawContent = values[-6:]
+        self.seq, self.receipt, self.receive_count, self.round, self.origin = values[:5]
+        self.first_received_at_ms, self.deduplication_id, self._stored = values[5:8]
+        self._raw: RawContent = values[8:]
 
     @property
     def id(self) -> str:
@@ -61,14 +72,17 @@ class Row:
         """The message of a whole row."""
         return message_of(self._raw)
 
-    def delivery(self, queue: str, *, fifo: bool) -> Delivery:
-        """What the receiver of a whole row gets."""
+    def delivery(self, queue: str, *, fifo: bool, origin: str | None) -> Delivery:
+        """What the receiver of a whole row gets; `origin` is the name that goes with `self.origin`."""
         return Delivery(
             message=message_of(self._raw),
             queue=queue,
             receipt=f"{self.seq}.{self.receipt.hex()}",
             receive_count=self.receive_count,
             sequence=self.seq if fifo else None,
+            first_received_at_ms=self.first_received_at_ms,
+            deduplication_id=self.deduplication_id,
+            origin=origin,
         )
 
     def checksum_with(self, notes: str | None) -> int:
@@ -124,13 +138,13 @@ def message_of(raw: RawContent) -> Message:
     )
 
 
-def key_of(delivery: Delivery) -> tuple[int, bytes]:
-    """Row and receipt of a delivery; what is no receipt of ours fits no row."""
+def key_of(delivery: Delivery) -> tuple[int, bytes, str]:
+    """Row, receipt and queue of a delivery; what is no receipt of ours fits no row."""
     number, _, secret = delivery.receipt.partition(".")
     try:
-        return int(number) & _LARGEST_SEQ, bytes.fromhex(secret)
+        return int(number) & _LARGEST_SEQ, bytes.fromhex(secret), delivery.queue
     except ValueError:
-        return 0, b""
+        return 0, b"", delivery.queue
 
 
 def _checksum(raw: RawContent) -> int:

@@ -272,7 +272,9 @@ class Session:
         self._marked_ms = now
 
     def _mark_in_file(self) -> int:
-        found: int = self.tables.connection.execute("SELECT clock_high_water_ms FROM meta").get
+        found: int | None = self.tables.connection.execute("SELECT clock_high_water_ms FROM meta").get
+        if found is None:
+            raise apsw.CorruptError("the table meta has lost its row")
         return found
 
     def _store_mark(self, now_ms: int) -> None:

@@ -29,7 +29,10 @@ QUEUES = [
     QueueSpec(name="line-dead", fifo=True, content_deduplication=True),
     QueueSpec(name="line", fifo=True, content_deduplication=True, dead_letter_queue="line-dead", max_receives=3),
 ]
-_TABLES = ("queue", "message", "entry", "line", "tenant", "deduplication", "receive_attempt", "move_task", "meta")
+_TABLES = (
+    *("queue", "message", "entry", "line", "tenant", "deduplication", "receive_attempt", "move_task", "meta"),
+    *("sqs_queue", "sqs_deleted_queue"),
+)
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,9 @@ class _Maker:
         with self._transaction():
             self._connection.execute("UPDATE meta SET clock_high_water_ms = ?", (NOW,))
             self._engine.declare(QUEUES, NOW)
+            tagged = "INSERT INTO sqs_queue (queue, attributes, tags) SELECT id, '{}', '{\"team\": \"bar\"}' FROM queue"
+            self._connection.execute(tagged)
+            self._connection.execute("INSERT INTO sqs_deleted_queue VALUES ('gone', ?)", (NOW,))
         for _ in range(3 * scale):
             with self._transaction():
                 self._send("orders", 12)

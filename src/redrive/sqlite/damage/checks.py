@@ -72,6 +72,7 @@ RULES = {
         "deduplication", "queue {queue!r} remembers the deduplication id {id!r} in a way that cannot be"
     ),
     "receive_attempt": Rule("deduplication", "queue {queue!r} remembers the receive {id!r} in a way that cannot be"),
+    "sqs_queue": Rule("queue", "what was said of queue {queue!r} in the language of SQS is not JSON"),
     "move_task": Rule("move-task", "move task {id!r} of queue {queue!r} {0}", "cancel it and start another"),
 }
 

@@ -162,6 +162,12 @@ FROM receive_attempt JOIN queue ON queue.id = receive_attempt.queue
 WHERE NOT fifo OR expires_at_ms > :now + :remembered
     OR iif(json_valid(receipts), json_type(receipts), '') <> 'array';
 
+-- name: sqs_queue
+SELECT CAST(queue.name AS BLOB), CAST(queue.name AS BLOB)
+FROM sqs_queue JOIN queue ON queue.id = sqs_queue.queue
+WHERE iif(json_valid(attributes), json_type(attributes), '') <> 'object'
+    OR iif(json_valid(tags), json_type(tags), '') <> 'object';
+
 -- name: move_task
 SELECT CAST(source AS BLOB), CAST(id AS BLOB), CASE
     WHEN moved > to_move THEN 'has moved more than there was'

@@ -99,7 +99,7 @@ class _Recovery:
         self._queues(found)
         self._messages()
         self._entries()
-        for table in ("deduplication", "receive_attempt", "move_task"):
+        for table in ("deduplication", "receive_attempt", "move_task", "sqs_queue", "sqs_deleted_queue"):
             if table in found.tables:
                 self._others(table)
         for one in self._salvage.damaged():
@@ -185,7 +185,7 @@ class _Recovery:
                 self._give_up(Damaged("entry", row, None, "another one has its key", values))
 
     def _others(self, table: str) -> None:
-        """What FIFO queues remember, and move tasks."""
+        """What FIFO queues remember, move tasks, and what clients that speak SQS said of queues."""
         for row, values, _ in self._salvage.saved(table):
             if not self._makes_sense(table, values) or not self._put(table, values):
                 self._give_up(Damaged(table, row, None, "it cannot be", values))
@@ -195,7 +195,12 @@ class _Recovery:
         if table == "move_task":
             facts["next_at_ms"] = min(facts["next_at_ms"], float(self._now_ms + LONGEST_WAIT_MS))
             return bool(facts["moved"] <= facts["to_move"])
+        if table == "sqs_deleted_queue":
+            return True
         kind = self._kinds.get(facts["queue"])
+        if table == "sqs_queue":
+            objects = all(_is_object(facts[column]) for column in ("attributes", "tags"))
+            return kind is not None and objects
         if kind is None or not kind.fifo or facts["expires_at_ms"] > self._now_ms + INTERVAL_MS + CLOCK_STEP_MS:
             return False
         if table == "receive_attempt":
@@ -255,6 +260,10 @@ class _Recovery:
 
     def _note(self, sentence: str) -> None:
         self._outcome.notes.append(sentence)
+
+
+def _is_object(text: str) -> bool:
+    return is_json(text.encode()) and isinstance(json.loads(text), dict)
 
 
 def _check(path: str, new_path: str) -> None:

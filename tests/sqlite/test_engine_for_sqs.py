@@ -1,0 +1,179 @@
+"""What the engine knows for those who ask in the language of SQS: times, ids, origins, and whose receipt it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from redrive.broker import Acknowledge, Forward, QueueSpec, Return
+from redrive.errors import LimitExceeded, QueueNotFound, StaleReceipt
+from redrive.message import Delivery
+from tests.sqlite.driven import BEGIN_MS, driven
+
+PLAIN = QueueSpec(name="plain")
+OTHER = QueueSpec(name="other")
+DEAD = QueueSpec(name="dead")
+LIMITED = QueueSpec(name="limited", dead_letter_queue="dead", max_receives=1)
+LINE = QueueSpec(name="line", fifo=True)
+BY_GROUP = QueueSpec(name="by-group", fifo=True, deduplication_by_group=True)
+LINE_DEAD = QueueSpec(name="line-dead", fifo=True)
+LIMITED_LINE = QueueSpec(name="limited-line", fifo=True, dead_letter_queue="line-dead", max_receives=1)
+
+
+def elsewhere(delivery: Delivery, queue: str) -> Delivery:
+    return Delivery(
+        message=delivery.message, queue=queue, receipt=delivery.receipt, receive_count=delivery.receive_count
+    )
+
+
+def test_a_receipt_counts_in_its_own_queue_alone() -> None:
+    """Whatever is asked with it under another queue's name is stale, one by one and all together."""
+    with driven(PLAIN, OTHER) as engine:
+        engine.send("plain", "a", "b")
+        held = engine.take("plain")
+        wrong = [elsewhere(one, "other") for one in held]
+        assert [type(one) for one in engine.settle(*(Acknowledge(delivery=one) for one in wrong))] == [StaleReceipt] * 2
+        for settlement in (
+            Acknowledge(delivery=wrong[0]),
+            Return(delivery=wrong[0]),
+            Forward(delivery=wrong[0], queue="plain", message=wrong[0].message),
+        ):
+            assert [type(one) for one in engine.settle(settlement)] == [StaleReceipt]
+        assert [type(one) for one in engine.extend(*wrong, lease=60.0)] == [StaleReceipt] * 2
+        engine.acknowledge(*held)
+        assert engine.total("plain") == 0
+
+
+def test_acknowledgements_of_several_queues_count_together() -> None:
+    """Each in its own."""
+    with driven(PLAIN, OTHER) as engine:
+        engine.send("plain", "a")
+        engine.send("other", "b")
+        engine.acknowledge(engine.take_one("plain"), engine.take_one("other"))
+        assert engine.total("plain") == engine.total("other") == 0
+
+
+def test_the_first_receive_is_remembered_until_it_is_taken_back() -> None:
+    """Through later receives; one that is handed back uncounted was none."""
+    with driven(PLAIN) as engine:
+        engine.send("plain", "a")
+        first = engine.take_one("plain")
+        assert first.first_received_at_ms == BEGIN_MS
+        engine.let_pass(1.0)
+        engine.hand_back(first, uncounted=True)
+        second = engine.take_one("plain")
+        assert second.first_received_at_ms == BEGIN_MS + 1_000
+        engine.let_pass(1.0)
+        engine.hand_back(second)
+        assert engine.take_one("plain").first_received_at_ms == BEGIN_MS + 1_000
+
+
+def test_a_dead_letter_knows_whose_it_is() -> None:
+    """By the name of the queue, which a new one of the same name does not inherit."""
+    with driven(DEAD, LIMITED) as engine:
+        engine.send("limited", "a")
+        engine.take_one("limited", lease=1.0)
+        engine.let_pass(2.0)
+        assert engine.take("limited") == []
+        letter = engine.take_one("dead", lease=1.0)
+        assert letter.origin == "limited"
+        assert letter.first_received_at_ms == engine.now_ms
+        engine.let_pass(2.0)
+        engine.do(lambda it: it.delete("limited"))
+        engine.declare(LIMITED)
+        assert engine.take_one("dead").origin is None
+
+
+def test_a_message_keeps_its_deduplication_id_into_its_dead_letter_queue() -> None:
+    """Given or made of the body; on a standard queue there is none."""
+    with driven(LINE_DEAD, LIMITED_LINE, PLAIN) as engine:
+        engine.send("limited-line", "a", group="g", key="k")
+        assert engine.take_one("limited-line", lease=1.0).deduplication_id == "k"
+        engine.let_pass(2.0)
+        assert engine.take("limited-line") == []
+        assert engine.take_one("line-dead").deduplication_id == "k"
+        engine.send("plain", "a", key="k")
+        assert engine.take_one("plain").deduplication_id is None
+
+
+def test_with_deduplication_by_group_one_id_counts_in_each_group() -> None:
+    """Source: Amazon SQS, SetQueueAttributes, `DeduplicationScope`."""
+    with driven(BY_GROUP) as engine:
+        assert not engine.sent("by-group", "1", key="k", group="a").duplicate
+        assert not engine.sent("by-group", "2", key="k", group="b").duplicate
+        assert engine.sent("by-group", "3", key="k", group="a").duplicate
+        assert {one.deduplication_id for one in engine.take("by-group")} == {"k"}
+
+
+def test_deduplication_by_group_is_for_fifo_queues() -> None:
+    """Anywhere else it would mean nothing."""
+    with driven() as engine, pytest.raises(LimitExceeded, match="deduplication_by_group is True"):
+        engine.declare(QueueSpec(name="plain", deduplication_by_group=True))
+
+
+@pytest.mark.parametrize("spec", [PLAIN, LINE], ids=["standard", "FIFO"])
+def test_a_lease_can_end_at_once(spec: QueueSpec) -> None:
+    """The message is ready, and its receipt stays good until somebody receives it."""
+    with driven(spec) as engine:
+        engine.send(spec.name, "a", group="g")
+        held = engine.take_one(spec.name)
+        engine.engine.became_ready.clear()
+        assert engine.do(lambda it: it.change_visibility(held, 0, engine.now_ms)) is None
+        assert spec.name in engine.engine.became_ready
+        assert engine.depth(spec.name).ready == 1
+        again = engine.take_one(spec.name)
+        assert again.receive_count == 2
+        assert isinstance(engine.do(lambda it: it.change_visibility(held, 5, engine.now_ms)), StaleReceipt)
+
+
+def test_an_ended_lease_is_not_changed() -> None:
+    """Whoever wants it has to receive it; 12 hours are the most."""
+    with driven(PLAIN) as engine:
+        engine.send("plain", "a")
+        held = engine.take_one("plain", lease=1.0)
+        assert engine.do(lambda it: it.change_visibility(held, 43_200, engine.now_ms)) is None
+        engine.let_pass(43_200.0)
+        assert isinstance(engine.do(lambda it: it.change_visibility(held, 5, engine.now_ms)), StaleReceipt)
+        for wrong in (-1, 43_201):
+            with pytest.raises(LimitExceeded, match="lease is"):
+                engine.do(lambda it, wrong=wrong: it.change_visibility(held, wrong, engine.now_ms))  # type: ignore[misc]
+
+
+def test_a_queue_says_what_it_is() -> None:
+    """Exactly what was declared, when, and when that changed."""
+    spec = QueueSpec(
+        name="all",
+        fifo=True,
+        content_deduplication=True,
+        deduplication_by_group=True,
+        delay=1.5,
+        retention=60.0,
+        dead_letter_queue="line-dead",
+        max_receives=3,
+        allowed_sources=("a", "b"),
+        largest_message=2_048,
+    )
+    with driven(LINE_DEAD) as engine:
+        engine.let_pass(1.0)
+        engine.declare(spec)
+        table = engine.engine.queue_table
+        assert table.described("all") == spec
+        assert table.described("line-dead") == LINE_DEAD
+        assert table.sources("line-dead") == ["all"]
+        assert table.times_ms("all") == (BEGIN_MS + 1_000, BEGIN_MS + 1_000)
+        engine.let_pass(1.0)
+        engine.declare(spec)
+        assert table.times_ms("all") == (BEGIN_MS + 1_000, BEGIN_MS + 1_000)
+        engine.declare(QueueSpec(name="all", fifo=True))
+        assert table.times_ms("all") == (BEGIN_MS + 1_000, BEGIN_MS + 2_000)
+        for look in (table.described, table.times_ms):
+            with pytest.raises(QueueNotFound):
+                look("none")
+
+
+def test_deleting_a_queue_takes_along_what_was_said_of_it() -> None:
+    """Nothing of it is left for a later queue."""
+    with driven(PLAIN) as engine:
+        execute = engine.connection.execute
+        execute("INSERT INTO sqs_queue (queue, attributes, tags) SELECT id, '{}', '{}' FROM queue")
+        engine.do(lambda it: it.delete("plain"))
+        assert execute("SELECT count(*) FROM sqs_queue").get == 0
