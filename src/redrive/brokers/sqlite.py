@@ -13,7 +13,7 @@ from redrive.message import Delivery
 from redrive.sqlite.move_tasks import MOST_LISTED, MoveTask
 from redrive.sqlite.queues import LONGEST_DELAY
 from redrive.sqlite.signals import BACKSTOP
-from redrive.sqlite.writer import Database, Tables
+from redrive.sqlite.writer import Database, Tables, Work
 
 _CAPABILITIES = Capabilities(
     annotates_retry=True,
@@ -66,39 +66,11 @@ class SqliteBroker:
         if lease <= 0:
             raise LimitExceeded("lease", lease, "over 0 and at most 43200 seconds")
 
-        def take(tables: Tables) -> tuple[list[Delivery], float]:
+        def take(tables: Tables) -> Taken:
             taken = tables.engine.receive(queue, limit=limit, lease=lease, now_ms=tables.now_ms, ids=ids)
-            return taken, BACKSTOP if taken else _until(tables.engine.next_visible_ms(queue), tables.now_ms)
+            return taken, BACKSTOP if taken else until_next(tables, queue)
 
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + wait
-        with self._database.signals.listening(queue) as changed:
-            while True:
-                taken, pause = await self._kept(self._database.run(take))
-                left = deadline - loop.time()
-                if taken or left <= 0:
-                    return taken
-                try:
-                    async with asyncio.timeout(min(left, pause)):
-                        await changed.wait()
-                except TimeoutError:
-                    pass
-                changed.clear()
-
-    async def _kept(self, taking: asyncio.Future[tuple[list[Delivery], float]]) -> tuple[list[Delivery], float]:
-        """The answer; a caller who is cancelled while it is on its way has the messages handed back, not held."""
-        try:
-            return await asyncio.shield(taking)
-        except asyncio.CancelledError:
-            taking.add_done_callback(self._hand_back)
-            raise
-
-    def _hand_back(self, taking: asyncio.Future[tuple[list[Delivery], float]]) -> None:
-        if taking.cancelled() or taking.exception() is not None or not taking.result()[0]:
-            return
-        returns = [Return(delivery=delivery) for delivery in taking.result()[0]]
-        with contextlib.suppress(BrokerUnavailable):  # closed meanwhile: the leases run out
-            self._database.run(lambda tables: tables.engine.settle(returns, tables.now_ms))
+        return await taken_within(self._database, queue, take, wait)
 
     async def settle(self, settlements: Sequence[Settlement]) -> Results:
         """Acknowledge, hand back or forward, in one commit."""
@@ -163,6 +135,57 @@ class SqliteBroker:
     async def close(self) -> None:
         """Finish what is queued and close the file, unless the store did already."""
         await asyncio.to_thread(self._database.close)
+
+
+Taken = tuple[list[Delivery], float]
+"""What was received; and where that is nothing, how many seconds to wait for something that comes by itself."""
+
+
+async def taken_within(database: Database, queue: str, take: Work[Taken], wait: float) -> list[Delivery]:
+    """Receive, and again whenever the queue may have something, until there is something or `wait` seconds are over.
+
+    A caller who is cancelled has what was on its way handed back, as if it had not been received.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wait
+    with database.signals.listening(queue) as changed:
+        while True:
+            taken, pause = await _kept(database, database.run(take))
+            left = deadline - loop.time()
+            if taken or left <= 0:
+                return taken
+            try:
+                async with asyncio.timeout(min(left, pause)):
+                    await changed.wait()
+            except TimeoutError:
+                pass
+            changed.clear()
+
+
+def until_next(tables: Tables, queue: str) -> float:
+    """Seconds to wait for a message that becomes ready by itself; never longer than the backstop."""
+    at_ms = tables.engine.next_visible_ms(queue)
+    if at_ms is None:
+        return BACKSTOP
+    if at_ms <= tables.now_ms:
+        return _HELD_UP
+    return min(BACKSTOP, (at_ms - tables.now_ms) / 1000)
+
+
+async def _kept(database: Database, taking: asyncio.Future[Taken]) -> Taken:
+    try:
+        return await asyncio.shield(taking)
+    except asyncio.CancelledError:
+        taking.add_done_callback(lambda done: _hand_back(database, done))
+        raise
+
+
+def _hand_back(database: Database, taking: asyncio.Future[Taken]) -> None:
+    if taking.cancelled() or taking.exception() is not None or not taking.result()[0]:
+        return
+    returns = [Return(delivery=delivery, uncounted=True) for delivery in taking.result()[0]]
+    with contextlib.suppress(BrokerUnavailable):  # closed meanwhile: the leases run out
+        database.run(lambda tables: tables.engine.settle(returns, tables.now_ms))
 
 
 class _Post(NamedTuple):
@@ -232,12 +255,3 @@ def _refuse(posts: list[_Post], error: BaseException) -> None:
     for post in posts:
         if not post.answer.done():
             post.answer.set_exception(error)
-
-
-def _until(at_ms: int | None, now_ms: int) -> float:
-    """Seconds to wait for a message that becomes ready by itself; never longer than the backstop."""
-    if at_ms is None:
-        return BACKSTOP
-    if at_ms <= now_ms:
-        return _HELD_UP
-    return min(BACKSTOP, (at_ms - now_ms) / 1000)

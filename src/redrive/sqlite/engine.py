@@ -192,7 +192,7 @@ class Engine:
         """
         if not 0 <= seconds <= LONGEST_LEASE:
             raise LimitExceeded("lease", seconds, "from 0 to 43200 seconds")
-        until: int | None = self._execute(_SQL["leased_until"], key_of(delivery)).get
+        until = self.lease_ends_ms(delivery)
         if until is None or until <= now_ms:
             return StaleReceipt(delivery.queue, delivery.message.id)
         if not seconds:
@@ -200,6 +200,20 @@ class Engine:
         refused = self._held(delivery, "extend", now_ms + int(seconds * 1000))
         self._renew_lines([delivery], now_ms)
         return refused
+
+    def lease_ends_ms(self, delivery: Delivery) -> int | None:
+        """When the lease of a delivery ends, or ended; None: its receipt is stale."""
+        found: int | None = self._execute(_SQL["leased_until"], key_of(delivery)).get
+        return found
+
+    def is_there(self, delivery: Delivery) -> bool:
+        """Whether the message is still in that queue, whoever has it now."""
+        seq, _, queue = key_of(delivery)
+        return self._execute(_SQL["is_there"], (seq, queue)).get is not None
+
+    def is_full(self, queue: str, now_ms: int) -> bool:
+        """Whether so much is in flight that nothing more is given."""
+        return self._room(self._queues.named(queue), now_ms) <= 0
 
     def browse(self, queue: str, *, cursor: str | None, limit: int) -> Page:
         """Look at messages: ready, delayed, in flight, each in the order of their time; or line by line.

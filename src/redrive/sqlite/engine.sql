@@ -89,6 +89,9 @@ WHERE seq = ?1 AND receipt = ?2 AND queue = (SELECT queue.id FROM queue WHERE qu
 SELECT visible_at_ms FROM message
 WHERE seq = ?1 AND receipt = ?2 AND queue = (SELECT queue.id FROM queue WHERE queue.name = ?3);
 
+-- name: is_there
+SELECT 1 FROM message WHERE seq = ?1 AND queue = (SELECT queue.id FROM queue WHERE queue.name = ?2);
+
 -- name: set_aside
 UPDATE message SET phase = 5, receipt = NULL, expires_at_ms = NULL WHERE seq = ?;
 

@@ -11,6 +11,7 @@ import apsw
 from redrive.errors import RedriveError
 from redrive.sqlite.engine import Engine
 from redrive.sqlite.entries import Entries
+from redrive.sqlite.sqs import SqsQueues
 
 T = TypeVar("T")
 
@@ -22,6 +23,7 @@ class Tables:
         self.connection = connection
         self.engine = Engine(connection)
         self.entries = Entries(connection)
+        self.sqs = SqsQueues(connection)
         self.now_ms = 0
         """Engine time of this transaction."""
         self.full: RedriveError | None = None

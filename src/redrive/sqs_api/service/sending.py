@@ -1,0 +1,206 @@
+"""SendMessage and SendMessageBatch.
+
+What can be checked without the queue is checked before the writer is asked; the rest in the transaction that sends.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redrive import attributes as rules
+from redrive.broker import Outgoing, Sent
+from redrive.errors import BrokerError
+from redrive.message import Message, message_id
+from redrive.sqlite.queues import Queue
+from redrive.sqlite.tables import Tables
+from redrive.sqs_api.calls import Refused
+from redrive.sqs_api.service.settings import LARGEST_MESSAGE
+from redrive.sqs_api.service.wording import bad_value, missing, not_for_this_kind, refusal_of
+
+TRACE = "AWS.TraceHeader"
+"""Under which the X-Ray trace header is kept among a message's attributes: no client may give one such a name."""
+_TRACE = "AWSTraceHeader"
+_LONGEST_DELAY = 900
+_UNFIT = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_ID = re.compile(r"[!-~]{1,128}")
+_SEQUENCE_DIGITS = 20
+_VALUES = {"String": "StringValue", "Number": "StringValue", "Binary": "BinaryValue"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One message, as its sender gave it."""
+
+    body: bytes
+    attributes: Mapping[str, str]
+    types: Mapping[str, str] | None
+    trace: str | None
+    delay: int | None
+    group: str | None
+    deduplication_id: str | None
+    size: int
+    """Bytes of body and attributes, as Amazon SQS counts them."""
+
+    def answer(self, identity: str, sent: Sent | None) -> dict[str, Any]:
+        """What its sender is told."""
+        told = {"MessageId": identity, "MD5OfMessageBody": rules.md5_of_body(self.body)}
+        if self.attributes:
+            told["MD5OfMessageAttributes"] = rules.md5_of_attributes(self.attributes, self.types) or ""
+        if self.trace is not None:
+            told["MD5OfMessageSystemAttributes"] = rules.md5_of_attributes({_TRACE: self.trace}) or ""
+        if sent is not None:
+            told["SequenceNumber"] = str(sent.sequence).zfill(_SEQUENCE_DIGITS)
+        return told
+
+
+def entry_of(request: Mapping[str, Any]) -> Entry:
+    """What a sender gave; it is checked as far as that goes without the queue.
+
+    Raises:
+        Refused: If it is no message.
+    """
+    text = request.get("MessageBody")
+    if not text:
+        raise missing("MessageBody")
+    if _UNFIT.search(text):
+        raise Refused(
+            "InvalidMessageContents",
+            "Invalid characters found. Valid unicode characters are #x9 | #xA | #xD | #x20 to #xD7FF | "
+            "#xE000 to #xFFFD | #x10000 to #x10FFFF.",
+        )
+    body = text.encode()
+    given = request.get("MessageAttributes")
+    values, types, size = _attributes(given) if given else ({}, None, 0)
+    delay = request.get("DelaySeconds")
+    if delay is not None and not 0 <= delay <= _LONGEST_DELAY:
+        raise bad_value("DelaySeconds", delay, "DelaySeconds must be >= 0 and <= 900.")
+    return Entry(
+        body=body,
+        attributes=values,
+        types=types,
+        trace=_trace(request.get("MessageSystemAttributes")),
+        delay=delay,
+        group=_id("MessageGroupId", request),
+        deduplication_id=_id("MessageDeduplicationId", request),
+        size=len(body) + size,
+    )
+
+
+def send(tables: Tables, queue: Queue, entries: Sequence[Entry]) -> list[dict[str, Any] | Refused]:
+    """Send them in this transaction; for each, what its sender is told."""
+    tables.refuse_if_full()
+    refused = [_refused(queue, one) for one in entries]
+    fit = [one for one, problem in zip(entries, refused, strict=True) if problem is None]
+    outgoing = [_outgoing(queue, one, tables.now_ms) for one in fit]
+    results = iter(tables.engine.send(queue.name, outgoing, tables.now_ms) if outgoing else [])
+    ids = iter(one.message.id for one in outgoing)
+    return [problem or _told(one, next(ids), next(results)) for one, problem in zip(entries, refused, strict=True)]
+
+
+def _told(one: Entry, identity: str, result: BrokerError | Sent | None) -> dict[str, Any] | Refused:
+    if isinstance(result, BrokerError):
+        return refusal_of(result)
+    return one.answer(identity if result is None else result.id, result)
+
+
+def _refused(queue: Queue, one: Entry) -> Refused | None:
+    if one.size > queue.largest_message:
+        reason = (
+            f"One or more parameters are invalid. Reason: Message must be shorter than {queue.largest_message} bytes."
+        )
+        return Refused("InvalidParameterValue", reason)
+    if not queue.fifo:
+        return (
+            None if one.deduplication_id is None else not_for_this_kind("MessageDeduplicationId", one.deduplication_id)
+        )
+    if one.delay:
+        return not_for_this_kind("DelaySeconds", one.delay)
+    if one.group is None:
+        return missing("MessageGroupId")
+    if one.deduplication_id is None and not queue.content_deduplication:
+        return Refused(
+            "InvalidParameterValue",
+            "The queue should either have ContentBasedDeduplication enabled or "
+            "MessageDeduplicationId provided explicitly",
+        )
+    return None
+
+
+def _outgoing(queue: Queue, one: Entry, now_ms: int) -> Outgoing:
+    message = Message(
+        id=message_id(now_ms, os.urandom(10)),
+        body=one.body,
+        sent_at_ms=now_ms,
+        attributes=one.attributes if one.trace is None else {**one.attributes, TRACE: one.trace},
+        attribute_types=one.types,
+        group=one.group,
+    )
+    delay = queue.delay_ms / 1000 if one.delay is None else float(one.delay)
+    return Outgoing(message=message, delay=delay, deduplication_id=one.deduplication_id)
+
+
+def _attributes(given: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str] | None, int]:
+    """Values by name, types of those that are no plain strings, and the bytes of all."""
+    values: dict[str, str] = {}
+    types: dict[str, str] = {}
+    size = 0
+    for name, value in given.items():
+        kind = value.get("DataType") or ""
+        content = _content(name, kind, value)
+        raw = content if isinstance(content, bytes) else content.encode()
+        values[name] = base64.b64encode(raw).decode() if isinstance(content, bytes) else content
+        if kind != "String":
+            types[name] = kind
+        size += len(name.encode()) + len(kind.encode()) + len(raw)
+    if problem := rules.refused(values, types or None):
+        raise Refused("InvalidParameterValue", str(problem))
+    return values, types or None, size
+
+
+def _content(name: str, kind: str, value: Mapping[str, Any]) -> str | bytes:
+    member = _VALUES.get(kind.partition(".")[0])
+    if member is None:
+        raise Refused(
+            "InvalidParameterValue",
+            f"The message attribute '{name}' has an invalid message attribute type, "
+            "the set of supported type prefixes is Binary, Number, and String.",
+        )
+    if value.get("StringListValues") or value.get("BinaryListValues"):
+        raise Refused(
+            "UnsupportedOperation", "Message attribute list values in SendMessage operation are not supported."
+        )
+    content: str | bytes = value.get(member) or ""
+    if not content:
+        kind_of_value = kind.partition(".")[0]
+        raise Refused(
+            "InvalidParameterValue",
+            f"Message (user) attribute '{name}' must contain a non-empty value of type '{kind_of_value}'.",
+        )
+    return content
+
+
+def _trace(given: Mapping[str, Any] | None) -> str | None:
+    if not given:
+        return None
+    for name, value in given.items():
+        if name != _TRACE:
+            raise Refused("InvalidParameterValue", f"Message system attribute name '{name}' is invalid.")
+        text = value.get("StringValue")
+        if value.get("DataType") != "String" or not text or len(text) > LARGEST_MESSAGE:
+            problem = f"Message (system) attribute '{name}' must contain a non-empty value of type 'String'."
+            raise Refused("InvalidParameterValue", problem)
+        return str(text)
+    return None
+
+
+def _id(parameter: str, request: Mapping[str, Any]) -> str | None:
+    value: str | None = request.get(parameter)
+    if value is None or _ID.fullmatch(value):
+        return value
+    reason = f"{parameter} can only include alphanumeric and punctuation characters. 1 to 128 in length."
+    raise bad_value(parameter, value, reason)

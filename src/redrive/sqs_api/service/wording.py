@@ -1,0 +1,45 @@
+"""Errors in the words of Amazon SQS."""
+
+from __future__ import annotations
+
+from redrive.errors import DiskNearlyFull, LimitExceeded, QueueConflict, QueueNotFound, RedriveError
+from redrive.sqs_api.calls import Refused
+
+
+def bad_value(parameter: str, value: object, reason: str) -> Refused:
+    """A parameter is out of its range."""
+    return Refused("InvalidParameterValue", f"Value {value} for parameter {parameter} is invalid. Reason: {reason}")
+
+
+def not_for_this_kind(parameter: str, value: object) -> Refused:
+    """A parameter belongs to the other kind of queue."""
+    return bad_value(parameter, value, "The request include parameter that is not valid for this queue type")
+
+
+def missing(parameter: str) -> Refused:
+    """A parameter is not there."""
+    return Refused("MissingParameter", f"The request must contain the parameter {parameter}.")
+
+
+def checked_range(parameter: str, value: int, least: int, most: int, reason: str | None = None) -> int:
+    """The value.
+
+    Raises:
+        Refused: If it is out of its range.
+    """
+    if not least <= value <= most:
+        raise bad_value(parameter, value, reason or f"Must be between {least} and {most}, if provided.")
+    return value
+
+
+def refusal_of(error: RedriveError) -> Refused:
+    """What the engine refuses that was not refused before it; what the disk or the file refuses is our fault."""
+    match error:
+        case QueueNotFound():
+            return Refused("QueueDoesNotExist", "The specified queue does not exist.")
+        case LimitExceeded() | QueueConflict():
+            return Refused("InvalidParameterValue", str(error))
+        case DiskNearlyFull():
+            return Refused("ServiceUnavailable", str(error))
+        case _:
+            return Refused("ServiceUnavailable", str(error))
