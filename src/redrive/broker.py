@@ -114,8 +114,8 @@ class Outgoing:
     """A message on its way into a queue."""
 
     message: Message
-    delay: float = 0.0
-    """Seconds until it may be received; 0 to `Capabilities.max_delay`."""
+    delay: float | None = None
+    """Seconds until it may be received; 0 to `Capabilities.max_delay`. None: what its queue says."""
     deduplication_id: str | None = None
     """On a FIFO queue, the same id within five minutes is sent once; elsewhere it means nothing."""
 

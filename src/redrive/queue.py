@@ -225,7 +225,7 @@ class Queue(Generic[T]):
         for start in range(0, len(messages), size):
             part = messages[start : start + size]
             outgoing = [
-                Outgoing(message=one, delay=delay, deduplication_id=deduplication_id or self._own_id(one))
+                Outgoing(message=one, delay=delay or None, deduplication_id=deduplication_id or self._own_id(one))
                 for one in part
             ]
             for one, sent in zip(part, await broker.send(self.name, outgoing), strict=True):

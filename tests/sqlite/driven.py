@@ -65,7 +65,7 @@ class Driven:
         *bodies: str,
         group: str | None = None,
         key: str | None = None,
-        delay: float = 0.0,
+        delay: float | None = None,
         notes: Notes = NOTHING,
     ) -> Sends:
         """To a FIFO queue each under its id, unless there is a key."""

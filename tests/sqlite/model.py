@@ -111,7 +111,7 @@ class Model:
         expires_at_ms: int | None = None,
     ) -> Row:
         spec = self.specs[queue]
-        delay_ms = int(outgoing.delay * 1000) or int(spec.delay * 1000)
+        delay_ms = int((spec.delay if outgoing.delay is None else outgoing.delay) * 1000)
         if expires_at_ms is None and spec.retention is not None:
             expires_at_ms = now_ms + int(spec.retention * 1000)
         self.last_seq += 1

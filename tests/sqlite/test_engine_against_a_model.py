@@ -149,13 +149,17 @@ class AgainstAModel(RuleBasedStateMachine):
 
     @rule(
         queue=queues,
-        delays=st.lists(seconds | st.sampled_from([0.0, 0.0, -1.0, 900.1, float("nan")]), min_size=1, max_size=5),
+        delays=st.lists(
+            st.none() | seconds | st.sampled_from([0.0, 0.0, -1.0, 900.1, float("nan")]), min_size=1, max_size=5
+        ),
         noted=st.booleans(),
         odd=st.sampled_from(["", "", "large", "ungrouped", "keyless"]),
         tenant=st.sampled_from("abc"),
         key=st.none() | st.integers(1, 4),
     )
-    def send(self, queue: str, delays: list[float], *, noted: bool, odd: str, tenant: str, key: int | None) -> None:
+    def send(
+        self, queue: str, delays: list[float | None], *, noted: bool, odd: str, tenant: str, key: int | None
+    ) -> None:
         spec = SPECS[queue]
         outgoing = [self.outgoing(queue, delay, noted, tenant, key) for delay in delays]
         if odd == "large":
@@ -170,7 +174,7 @@ class AgainstAModel(RuleBasedStateMachine):
         for one, result in zip(outgoing, results, strict=True):
             keyed = one.deduplication_id is not None or spec.content_deduplication
             fits = not spec.fifo or (one.message.group is not None and keyed)
-            if 0 <= one.delay <= 900 and len(one.message.body) <= MAX_BODY and fits:
+            if 0 <= (one.delay or 0) <= 900 and len(one.message.body) <= MAX_BODY and fits:
                 assert result == self.model.send(queue, one, now_ms)
             else:
                 assert isinstance(result, LimitExceeded)
@@ -343,7 +347,7 @@ class AgainstAModel(RuleBasedStateMachine):
     def tasks(self, source: str) -> list[MoveTask]:
         return list(self.engine.moves.list(source))
 
-    def outgoing(self, queue: str, delay: float, noted: bool, tenant: str, key: int | None) -> Outgoing:  # noqa: FBT001
+    def outgoing(self, queue: str, delay: float | None, noted: bool, tenant: str, key: int | None) -> Outgoing:  # noqa: FBT001
         self.count += 1
         number = self.count
         message = Message(
@@ -427,7 +431,7 @@ class AgainstAModel(RuleBasedStateMachine):
                 if noted is not None:
                     row.message = replace(row.message, notes=noted)
             case Forward(queue=queue, message=message, delay=delay, deduplication_id=key):
-                outgoing = Outgoing(message=message, delay=delay, deduplication_id=key)
+                outgoing = Outgoing(message=message, delay=delay or None, deduplication_id=key)
                 self.model.forward(row, queue, outgoing, now_ms)
         return type(None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redrive.broker import Acknowledge, Forward, QueueSpec, Return
+from redrive.broker import Acknowledge, Forward, Outgoing, QueueSpec, Return
 from redrive.errors import LimitExceeded, QueueNotFound, StaleReceipt
 from redrive.message import Delivery
 from tests.sqlite.driven import BEGIN_MS, driven
@@ -177,3 +177,14 @@ def test_deleting_a_queue_takes_along_what_was_said_of_it() -> None:
         execute("INSERT INTO sqs_queue (queue, attributes, tags) SELECT id, '{}', '{}' FROM queue")
         engine.do(lambda it: it.delete("plain"))
         assert execute("SELECT count(*) FROM sqs_queue").get == 0
+
+
+def test_a_message_may_be_faster_than_its_queue() -> None:
+    """A delay of its own counts, 0 too; without one, the queue's. Source: Amazon SQS, SendMessage, `DelaySeconds`."""
+    with driven(QueueSpec(name="slow", delay=60.0)) as engine:
+        messages = [engine.message(body) for body in ("at once", "later")]
+        outgoing = [Outgoing(message=messages[0], delay=0.0), Outgoing(message=messages[1])]
+        assert engine.do(lambda it: it.send("slow", outgoing, engine.now_ms)) == [None, None]
+        assert engine.bodies("slow") == ["at once"]
+        engine.let_pass(60.0)
+        assert "later" in engine.bodies("slow")

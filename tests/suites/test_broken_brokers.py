@@ -206,7 +206,8 @@ class SendsNothingBesideARefusal(SqliteBroker):
 class SendsWithoutDelay(SqliteBroker):
     @override
     async def send(self, queue: str, messages: Sequence[Outgoing]) -> Sends:
-        prompt = [replace(one, delay=0.0) if 0 < one.delay <= self.capabilities.max_delay else one for one in messages]
+        most = self.capabilities.max_delay
+        prompt = [replace(one, delay=0.0) if 0 < (one.delay or 0) <= most else one for one in messages]
         return await super().send(queue, prompt)
 
 

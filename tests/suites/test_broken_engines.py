@@ -44,7 +44,7 @@ CAUGHT_BY: dict[str, tuple[Break, tuple[Test, ...]]] = {
         (standard.test_a_lease_ends_in_its_last_millisecond, standard.test_a_delay_ends_in_its_last_millisecond),
     ),
     "accepts any receipt": (
-        sql("engine.acknowledge", "receipt = ?", "?2 IS NOT NULL"),
+        sql("engine.acknowledge", "receipt = ?2", "?2 IS NOT NULL"),
         ("test_a_receipt_is_stale_once_the_message_was_received_again",),
     ),
     "accepts any receipt in a batch": (

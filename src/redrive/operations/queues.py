@@ -66,7 +66,7 @@ class QueueOperations(Ground):
             await self._broker.depth(queue)
             await set_timer(self._store, queue, message, due_at_ms=now + int(delay * 1000))
             return message.id
-        outgoing = Outgoing(message=message, delay=delay, deduplication_id=deduplication_id or message.id)
+        outgoing = Outgoing(message=message, delay=delay or None, deduplication_id=deduplication_id or message.id)
         (sent,) = await self._broker.send(queue, [outgoing])
         if isinstance(sent, BrokerError):
             raise sent

@@ -86,7 +86,7 @@ class Arrivals:
         self, target: Queue, one: Outgoing, now_ms: int, origin: int | None, expires_at_ms: int | None
     ) -> tuple[Any, ...]:
         content = content_of(one.message)
-        delay_ms = int(one.delay * 1000) or target.delay_ms
+        delay_ms = target.delay_ms if one.delay is None else int(one.delay * 1000)
         phase = IN_LINE if target.fifo else DELAYED if delay_ms else READY
         number = target.round + 1 if content[2] is None or target.fifo else self._tenants.round(target, content[2])
         deduplication_id = one.deduplication_id if target.fifo else None

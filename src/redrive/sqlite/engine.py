@@ -473,7 +473,9 @@ class Engine:
 
     def _forward(self, forward: Forward, now_ms: int) -> BrokerError | None:
         delivery = forward.delivery
-        outgoing = Outgoing(message=forward.message, delay=forward.delay, deduplication_id=forward.deduplication_id)
+        outgoing = Outgoing(
+            message=forward.message, delay=forward.delay or None, deduplication_id=forward.deduplication_id
+        )
         try:
             target, source = self._queues.named(forward.queue), self._queues.named(delivery.queue)
         except QueueNotFound as error:

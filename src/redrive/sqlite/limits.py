@@ -14,7 +14,7 @@ _ID = f"1 to {LONGEST_ID} ASCII letters, digits and punctuation marks, without s
 
 def refused(one: Outgoing, target: Queue) -> LimitExceeded | None:
     """Why a message cannot be sent to a queue; None: it can."""
-    if not 0 <= one.delay <= LONGEST_DELAY:
+    if one.delay is not None and not 0 <= one.delay <= LONGEST_DELAY:
         return LimitExceeded("delay", one.delay, "from 0 to 900 seconds")
     message = one.message
     size = len(message.body)

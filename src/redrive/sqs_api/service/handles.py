@@ -39,12 +39,11 @@ def held_by(handle: str, queue: Queue) -> Held:
     """
     try:
         number, received_at_ms, receipt, group = _open(handle).split(" ", _PARTS - 1)
-        if int(number) != queue.id:
-            raise ValueError(number)
-        received = int(received_at_ms)
+        own, received = int(number), int(received_at_ms)
     except ValueError:
-        problem = f'The input receipt handle "{handle}" is not a valid receipt handle.'
-        raise Refused("ReceiptHandleIsInvalid", problem) from None
+        raise _not_a_receipt(handle) from None
+    if own != queue.id:
+        raise _not_a_receipt(handle)
     message = Message(id="", body=b"", sent_at_ms=0, group=group or None)
     return Held(Delivery(message=message, queue=queue.name, receipt=receipt, receive_count=1), received)
 
@@ -67,6 +66,11 @@ def task_of(handle: str) -> tuple[str, str]:
         raise Refused(
             "InvalidParameterValue", "Value for parameter TaskHandle is invalid. Reason: The task handle is not valid."
         ) from None
+
+
+def _not_a_receipt(handle: str) -> Refused:
+    problem = f'The input receipt handle "{handle}" is not a valid receipt handle.'
+    return Refused("ReceiptHandleIsInvalid", problem)
 
 
 def _open(handle: str) -> str:

@@ -140,7 +140,7 @@ def _outgoing(queue: Queue, one: Entry, now_ms: int) -> Outgoing:
         attribute_types=one.types,
         group=one.group,
     )
-    delay = queue.delay_ms / 1000 if one.delay is None else float(one.delay)
+    delay = None if one.delay is None or queue.fifo else float(one.delay)
     return Outgoing(message=message, delay=delay, deduplication_id=one.deduplication_id)
 
 

@@ -122,7 +122,7 @@ async def new_queue(
     return spec.name
 
 
-async def send(broker: Broker, queue: str, *messages: Message, delay: float = 0.0) -> None:
+async def send(broker: Broker, queue: str, *messages: Message, delay: float | None = None) -> None:
     """Send to a standard queue, all of it."""
     results = await broker.send(queue, [Outgoing(message=one, delay=delay) for one in messages])
     assert results == [None] * len(messages)

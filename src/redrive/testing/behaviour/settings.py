@@ -30,6 +30,13 @@ class Settings(Ground):
         await self.let_pass(self.lease * 0.5)
         assert [one.message for one in await self._take(broker, queue)] == [plain]
 
+    async def test_no_delay_of_its_own_counts_too(self, broker: Broker) -> None:
+        """A delay of 0 is one: the message does not wait for its queue's."""
+        queue = await new_queue(broker, delay=self.lease)
+        at_once = message()
+        await send(broker, queue, at_once, delay=0.0)
+        assert [one.message for one in await self._take(broker, queue)] == [at_once]
+
     async def test_a_queues_delay_is_not_that_of_a_return(self, broker: Broker) -> None:
         """What goes back is ready at once, or when whoever returned it says."""
         queue = await new_queue(broker, delay=self.lease)
