@@ -11,7 +11,7 @@ LOCK = uv pip compile pyproject.toml --quiet --universal --python-version 3.11 -
 	--no-emit-index-url --no-annotate --no-header $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint types imports check mutation bench bench-outage bench-report lock wheel clean
+.PHONY: help demo test test-long lint types imports check mutation bench bench-outage bench-endpoint bench-report lock wheel clean
 
 help:
 	@echo 'make demo       the coffee shop, on this machine; ARGS="..." goes to redrive demo'
@@ -24,6 +24,7 @@ help:
 	@echo 'make mutation   what the tests of the engine would not notice; over half an hour on two cores'
 	@echo 'make bench      speed, beside others; ARGS="..." goes to benchmarks/run.py'
 	@echo 'make bench-outage  what an outage costs, beside others; ARGS=--short shows that it runs'
+	@echo 'make bench-endpoint  speed of the SQS endpoint, beside others; ARGS=--short shows that it runs'
 	@echo 'make bench-report  write what both kept into docs/'
 	@echo 'make lock       pin what pyproject.toml asks for; ARGS=--upgrade takes the newest'
 	@echo 'make wheel      the package, in dist/'
@@ -63,8 +64,11 @@ bench-outage:
 	@$(BOOTSTRAP) bench -- python benchmarks/outage.py --json build/bench/outage.json $(ARGS)
 	@$(BENCH) python benchmarks/policies.py --json build/bench/policies.json $(ARGS)
 
+bench-endpoint:
+	@$(BENCH) python benchmarks/endpoint.py --json build/bench/endpoint.json $(ARGS)
+
 bench-report:
-	@$(BENCH) python benchmarks/report.py $(wildcard $(addprefix build/bench/,bench.json outage.json policies.json))
+	@$(BENCH) python benchmarks/report.py $(wildcard $(addprefix build/bench/,bench.json outage.json policies.json endpoint.json))
 
 # The others are held to the versions of dev, so that one .venv serves them all.
 lock:

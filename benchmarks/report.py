@@ -2,8 +2,8 @@
 
     python benchmarks/report.py build/bench/bench.json build/bench/outage.json build/bench/policies.json
 
-Takes any of the three. Each part of `docs/benchmarks.md` between two marks is replaced, the picture is drawn anew, and
-the short table for the README is printed.
+Takes any of them, and what `endpoint.py` kept. Each part of `docs/benchmarks.md` between two marks is replaced, the
+picture is drawn anew, and the short table for the README is printed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import endpoint
 import outage
 import policies
 from picture import picture
@@ -63,7 +64,9 @@ def replaced(text: str, name: str, lines: Sequence[str]) -> str:
 
 def _parts(document: Document) -> Iterator[tuple[str, list[str]]]:
     """The parts of the page that a document has something for."""
-    if "outage" in document:
+    if "endpoints" in document:
+        yield "endpoint", [*_endpoints(document), "", *_where(document)]
+    elif "outage" in document:
         yield "outage", [*_outage(document), "", *_where(document)]
     elif "plan" in document:
         yield "policies", [*_policies(document), "", *_where(document)]
@@ -130,6 +133,18 @@ def _outage(document: Document) -> Iterator[str]:
                 f"Of redrive's {one['wasted']} calls {one['canaries']} were canaries; its last message was handled "
                 f"{one['after_canary']:.1f} s after the first canary that found the dependency well."
             )
+
+
+def _endpoints(document: Document) -> Iterator[str]:
+    yield from _head("what", "asked", *(one["name"] for one in document["endpoints"]))
+    for row in endpoint.rows(document["endpoints"]):
+        yield _row(*row)
+    yield ""
+    yield from _head("`redrive serve`", "")
+    for name, value in document["deep"].items():
+        yield _row(name, shown(value))
+    yield ""
+    yield f"Medians of {document['repeat']} runs."
 
 
 def _policies(document: Document) -> Iterator[str]:
