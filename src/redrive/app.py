@@ -16,6 +16,7 @@ from random import Random
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
+from redrive.annotations import annotated
 from redrive.backoff import seconds
 from redrive.board import Board
 from redrive.broker import Broker, QueueSpec
@@ -309,6 +310,7 @@ class App(Generic[R]):
         """Open on a broker and a store that are open already: for tests, and for adapters of your own."""
         if self._runtime is not None:
             raise DeclarationError(f"application {self.name!r}", "is open already", "open it once in a process")
+        broker = annotated(broker, store, clock)
         runtime = Runtime(
             app=self.name,
             broker=broker,
@@ -320,7 +322,7 @@ class App(Generic[R]):
             redact=self._redact,
             observers=self._observers,
         )
-        await broker.declare(self.queue_specs())
+        await broker.declare(self.queue_specs(uncounts=broker.capabilities.uncounts))
         self._runtime, self._loop = runtime, asyncio.get_running_loop()
         for dependency in self.dependencies.values():
             dependency.gate = self._gate(dependency, runtime)
@@ -335,12 +337,16 @@ class App(Generic[R]):
             await runtime.broker.close()
             await runtime.store.close()
 
-    def queue_specs(self) -> list[QueueSpec]:
-        """Every queue that the broker has to have: each with its dead-letter queue, and one for each need."""
+    def queue_specs(self, *, uncounts: bool = True) -> list[QueueSpec]:
+        """Every queue that the broker has to have: each with its dead-letter queue, and one for each need.
+
+        Args:
+            uncounts: whether the broker can take back a count.
+        """
         specs: list[QueueSpec] = []
         for queue in self.queues.values():
             consumer = queue.bound_consumer
-            backstop = consumer.policy.backstop if consumer else None
+            backstop = consumer.backstop(uncounts=uncounts) if consumer else None
             dead = dead_queue(queue.name) if backstop else None
             specs.append(
                 QueueSpec(
@@ -415,11 +421,25 @@ class App(Generic[R]):
             raise DeclarationError("a blocking call", "was made on the application's own event loop", "use `await`")
         return asyncio.run_coroutine_threadsafe(call(), loop).result()
 
-    def test(self, *, resources: R | None = None, seed: int = 0) -> Harness[R]:
-        """The application in memory and in virtual time, for tests: `async with app.test(resources=fake) as t:`."""
+    def test(
+        self,
+        *,
+        resources: R | None = None,
+        seed: int = 0,
+        broker: Callable[[Broker], Broker] | None = None,
+        store: Callable[[Store], Store] | None = None,
+    ) -> Harness[R]:
+        """The application in memory and in virtual time, for tests: `async with app.test(resources=fake) as t:`.
+
+        Args:
+            resources: what handlers get.
+            seed: of jitter and ids.
+            broker: puts a broker in front of the one in memory: `PlainBroker`, `FaultyBroker`.
+            store: puts a store in front of the one in memory: `FaultyStore`.
+        """
         from redrive.harness import Harness  # noqa: PLC0415 - for tests alone
 
-        return Harness(self, resources=cast("R", resources), seed=seed)
+        return Harness(self, resources=cast("R", resources), seed=seed, broker=broker, store=store)
 
     def _open_on_thread(self) -> None:
         self._process = os.getpid()

@@ -69,6 +69,8 @@ class Capabilities:
     """Longest delay of a send, in seconds; the timekeeper takes what is beyond."""
     max_batch: int
     """Most messages in one call of the port; 1 or more."""
+    uncounts: bool = True
+    """A message can be handed back as if it had not been received."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,9 +136,9 @@ class Return:
     delivery: Delivery
     delay: float = 0.0
     notes: Notes | None = None
-    """None: as they are."""
+    """None: as they are. Their `forwards` are those that the message has: a return is none."""
     uncounted: bool = False
-    """As if this receive had not been, where the broker can take back a count; elsewhere it means nothing."""
+    """As if this receive had not been, where the broker `uncounts`; elsewhere it means nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,18 +14,15 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from redrive.broker import Broker
 from redrive.clock import Clock
-from redrive.consumer import dead_queue
 from redrive.errors import NewerRecord, VersionConflict
-from redrive.message import Failure, FailureRecord, Message
+from redrive.message import FailureRecord, Message
 from redrive.store import ABSENT, BODIES, LETTERS, Entry, Store
 
 _log = logging.getLogger("redrive.catalogue")
 _VERSION = 1
-_LOOK_EVERY = 60.0
 _KEPT_AFTERWARDS_MS = 14 * 24 * 3600 * 1000
-DEAD, REDRIVEN, DISCARDED = "dead", "redriven", "discarded"
+DEAD, REDRIVEN, DISCARDED, GONE = "dead", "redriven", "discarded", "gone"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +33,7 @@ class Letter:
     queue: str
     """The queue that it died in."""
     state: str
-    """`dead`, `redriven` or `discarded`; the latter two are kept for 14 days."""
+    """`dead`, `redriven`, `discarded`, or `gone` (nobody said how); all but the first are kept for 14 days."""
     died_at_ms: int
     sent_at_ms: int
     fingerprint: str
@@ -142,13 +139,24 @@ class Catalogue:
         Raises:
             VersionConflict: If the letter changed since it was read.
         """
-        action: dict[str, Any] = {"at_ms": self._clock.now_ms(), "who": who, "what": what}
+        action = self._action(who, what)
         if body is not None:
             action["body_before"] = base64.b64encode((await self.body(letter))[:4096]).decode()
-        changed = replace(letter, state=state, audit=(*letter.audit, action)[-50:])
+        changed = _audited(replace(letter, state=state), action)
         version = await self._write(changed)
         await self._let_body_expire(letter)
         return replace(changed, version=version)
+
+    async def note(self, letter: Letter, *, who: str, what: str) -> None:
+        """Write what was done to a letter that stays as it is.
+
+        Raises:
+            VersionConflict: If the letter changed since it was read.
+        """
+        await self._write(_audited(letter, self._action(who, what)))
+
+    def _action(self, who: str, what: str) -> dict[str, Any]:
+        return {"at_ms": self._clock.now_ms(), "who": who, "what": what}
 
     async def _find(self, queue: str, message_id: str) -> Letter | None:
         entry = await self._store.get(LETTERS, f"{queue}/{message_id}")
@@ -178,47 +186,5 @@ class Catalogue:
             await self._store.put(BODIES, key, part, if_version=ABSENT if before is None else before.version)
 
 
-class Intake:
-    """Gives a record and an entry to letters that died without one: the broker's backstop knows no reasons."""
-
-    def __init__(self, broker: Broker, store: Store, clock: Clock) -> None:
-        self._broker, self._clock = broker, clock
-        self._catalogue = Catalogue(store, clock)
-        self._counted: dict[str, tuple[int, float]] = {}
-
-    async def step(self, queue: str) -> int:
-        """Look through a queue's dead letters, if their number changed or a minute passed; how many got an entry."""
-        if not self._broker.capabilities.browses:
-            return 0
-        count = (await self._broker.depth(dead_queue(queue))).total
-        now = self._clock.monotonic()
-        counted, looked_at = self._counted.get(queue, (0, now))
-        if count == counted and (not count or now - looked_at < _LOOK_EVERY):
-            return 0
-        found = await self._look_through(queue)
-        self._counted[queue] = (count, now)
-        return found
-
-    async def _look_through(self, queue: str) -> int:
-        found = 0
-        cursor: str | None = None
-        while True:
-            page = await self._broker.browse(dead_queue(queue), cursor=cursor, limit=200)
-            for message in page.messages:
-                found += await self._take_in(queue, message)
-            if (cursor := page.cursor) is None:
-                return found
-
-    async def _take_in(self, queue: str, message: Message) -> bool:
-        letter = await self._catalogue.letter(queue, message.id)
-        if letter is not None and letter.state == DEAD:
-            return False
-        failure = Failure(at_ms=self._clock.now_ms(), kind="crashed", queue=queue)
-        reason = "received too often without ever being settled; the broker's own limit made it dead"
-        message = replace(message, notes=message.notes.noting(failure, reason=reason))
-        try:
-            await self._catalogue.enter(queue, message, "backstop")
-        except VersionConflict:
-            return False  # another writer is at it
-        _log.error("message %s of %s is dead: %s", message.id, queue, reason)
-        return True
+def _audited(letter: Letter, action: dict[str, Any]) -> Letter:
+    return replace(letter, audit=(*letter.audit, action)[-50:])

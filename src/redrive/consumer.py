@@ -14,7 +14,7 @@ from redrive.broker import LONGEST_LEASE
 from redrive.dependency import Dependency
 from redrive.errors import DeclarationError
 from redrive.payload import Payload
-from redrive.verdict import Policy
+from redrive.verdict import LARGEST_BACKSTOP, Policy
 
 WhenOpen = Literal["park", "pause"]
 """What a consumer does while the circuit of a dependency in `needs` is open."""
@@ -104,6 +104,15 @@ class Consumer(Generic[T]):
         """Handlers at once in one worker: no more than any dependency lets through."""
         self.degraded_handlers: dict[str, Function] = {}
         functools.update_wrapper(self, handler)
+
+    def backstop(self, *, uncounts: bool) -> int:
+        """The broker's own `maxReceiveCount` for this queue.
+
+        Args:
+            uncounts: whether the broker can take back a count. Where it cannot, every outage and every hand-back brings
+                a message nearer to the limit, and on a FIFO queue it cannot be sent anew: it is as high as can be.
+        """
+        return self.policy.backstop if uncounts or not self.fifo else LARGEST_BACKSTOP
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the handler takes and gives
         """Call the handler."""

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
+from dataclasses import replace
 from random import Random
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from redrive.broker import Acknowledge, Broker, Forward, Return, Sent, Settlement
+from redrive.annotations import Annotations
+from redrive.broker import Acknowledge, Broker, Forward, Sent, Settlement
 from redrive.brokers.sqlite import SqliteBroker
 from redrive.calling import Held
-from redrive.catalogue import Intake
 from redrive.clock import Clock, ManualClock
 from redrive.consumer import Consumer
 from redrive.dependency import Dependency
 from redrive.errors import BrokerError, DeclarationError, StoreError
 from redrive.healer import Healer
+from redrive.intake import Intake
 from redrive.leadership import Leadership
 from redrive.message import Message
 from redrive.order import Order, let_through
@@ -79,8 +81,17 @@ class _AlwaysLeads(Leadership):
 class Harness(Generic[R]):
     """What `async with app.test(resources=fake) as t:` gives."""
 
-    def __init__(self, app: Application, *, resources: R, seed: int) -> None:
+    def __init__(
+        self,
+        app: Application,
+        *,
+        resources: R,
+        seed: int,
+        broker: Callable[[Broker], Broker] | None = None,
+        store: Callable[[Store], Store] | None = None,
+    ) -> None:
         self._app, self._resources = app, resources
+        self._in_front = broker or _nothing, store or _nothing
         self.clock = ManualClock()
         """Virtual time; `advance` moves it."""
         self._random = Random(seed)  # noqa: S311 - repeatable on purpose
@@ -88,9 +99,10 @@ class Harness(Generic[R]):
 
     async def __aenter__(self) -> Self:
         self._database = InlineDatabase(self.clock)
-        broker = _Recording(self._database, self._sent)
+        self._broker = _Recording(self._database, self._sent)
+        broker, store = self._in_front
         self._runtime = await self._app.open_on(
-            broker, SqliteStore(self._database), clock=self.clock, random=self._random
+            broker(self._broker), store(SqliteStore(self._database)), clock=self.clock, random=self._random
         )
         self._runtime.resources = self._resources
         self._threads = ThreadPoolExecutor(thread_name_prefix="redrive-handler")
@@ -175,6 +187,7 @@ class Harness(Generic[R]):
         for consumer, turns in self._turns.values():
             if not (room := await let_through(consumer, consumer.concurrency, in_hand=0)):
                 continue
+            room = min(room, self._runtime.broker.capabilities.max_batch)
             deliveries = await self._runtime.broker.receive(consumer.queue, limit=room, lease=consumer.lease)
             order = Order(fifo=consumer.fifo)
             first = [held for held in map(Held, deliveries) if order.enter(held)]
@@ -187,7 +200,7 @@ class Harness(Generic[R]):
         while held is not None:
             settlement = await self._turn(turns, held)
             held, back = order.leave(held, gone=isinstance(settlement, (Acknowledge, Forward)))
-            await self._runtime.broker.settle([Return(delivery=one.delivery, uncounted=True) for one in back])
+            await self._runtime.broker.settle([turns.untouched(one.delivery) for one in back])
 
     async def _turn(self, turns: Turns, held: Held) -> Settlement | None:
         try:
@@ -210,7 +223,8 @@ class Harness(Generic[R]):
                 self._healer_due[number] = now + max(1, int(pause * 1000))
         await self._timekeeper.step()
         for consumer, _ in self._turns.values():
-            await self._intake.step(consumer.queue)
+            with contextlib.suppress(StoreError, BrokerError):  # as in a worker: it looks again later
+                await self._intake.step(consumer.queue)
         return turns + await self.drain()
 
     def _due(self) -> list[int]:
@@ -221,7 +235,11 @@ class Harness(Generic[R]):
         return [at for at in (*found, *self._healer_due.values()) if at is not None]
 
     async def _browse(self, queue: str) -> list[Message]:
-        return (await self._runtime.broker.browse(queue, limit=10_000)).messages
+        messages = (await self._broker.browse(queue, limit=10_000)).messages
+        if self._runtime.broker.capabilities.uncounts:
+            return messages
+        annotations = Annotations(self._runtime.store, self.clock)
+        return [replace(one, notes=await annotations.read(queue, one) or one.notes) for one in messages]
 
 
 class _Recording(SqliteBroker):
@@ -260,6 +278,11 @@ async def outage(dependency: Dependency[Any], minutes: float) -> AsyncIterator[N
     yield
     await harness.advance(max(0.0, (end - harness.clock.now_ms()) / 1000))
     harness.heal(dependency)
+
+
+def _nothing(real: T) -> T:
+    """Nothing is in front of it."""
+    return real
 
 
 def _consumer(queue: Queue[Any]) -> Consumer[Any]:

@@ -196,10 +196,14 @@ class Healer:
         return _Redrive(left=left, ramp=Ramp.begin(now, maximum=rate), failures=failures)
 
     async def _move(self, allowance: int) -> int:
-        moved = 0
+        moved, most = 0, self._runtime.broker.capabilities.max_batch
         for one in self._parked:
-            if moved < allowance:
-                moved += await move(self._runtime.broker, one.parked, one.queue, limit=allowance - moved)
+            while moved < allowance:
+                part = min(allowance - moved, most)
+                done = await move(self._runtime.broker, one.parked, one.queue, limit=part)
+                moved += done
+                if done < part:
+                    break
         return moved
 
     async def _change(self, change: Any) -> Circuit:  # noqa: ANN401 - a Change

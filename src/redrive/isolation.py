@@ -18,7 +18,15 @@ from redrive.broker import Forward, Return, Settlement
 from redrive.calling import Held
 from redrive.cell import Cell, how_it_ended
 from redrive.consumer import Consumer
-from redrive.errors import BrokerError, RedriveError, StaleReceipt, StoreError, VersionConflict
+from redrive.errors import (
+    BrokerError,
+    BrokerUnavailable,
+    OutcomeUnknown,
+    RedriveError,
+    StaleReceipt,
+    StoreError,
+    VersionConflict,
+)
 from redrive.message import Delivery
 from redrive.runtime import Runtime
 from redrive.store import SUSPECTS
@@ -171,6 +179,8 @@ class Isolation:
         while True:
             try:
                 (refused,) = await self._runtime.broker.settle([settlement])
+                if isinstance(refused, (BrokerUnavailable, OutcomeUnknown)):
+                    raise refused
             except BrokerError as error:
                 self._runtime.counters.loop_errors += 1
                 _log.warning("message %s cannot be settled: %s", settlement.delivery.message.id, error)
@@ -200,10 +210,15 @@ class Isolation:
             held = [one for one in self._held.values() if one.queue == consumer.queue]
             if not held:
                 continue
-            for one, error in zip(held, await self._runtime.broker.extend(held, lease=consumer.lease), strict=True):
-                if isinstance(error, StaleReceipt) and one.receipt in self._held:
-                    _log.warning("%s", error)
-                    self._let_go(one)
+            most = self._runtime.broker.capabilities.max_batch
+            for start in range(0, len(held), most):
+                await self._extend_batch(held[start : start + most], consumer.lease)
+
+    async def _extend_batch(self, held: Sequence[Delivery], lease: float) -> None:
+        for one, error in zip(held, await self._runtime.broker.extend(held, lease=lease), strict=True):
+            if isinstance(error, StaleReceipt) and one.receipt in self._held:
+                _log.warning("%s", error)
+                self._let_go(one)
 
     async def _clear(self, delivery: Delivery) -> None:
         key = f"{delivery.queue}/{delivery.message.id}"

@@ -20,7 +20,7 @@ from redrive.board import Board
 from redrive.broker import Acknowledge, Forward, Return, Settlement
 from redrive.calling import Held
 from redrive.consumer import Consumer
-from redrive.errors import BrokerError, ClaimLost, StaleReceipt, StoreError
+from redrive.errors import BrokerError, BrokerUnavailable, ClaimLost, OutcomeUnknown, StaleReceipt, StoreError
 from redrive.message import Delivery
 from redrive.once import Claims
 from redrive.order import Order, let_through
@@ -35,6 +35,8 @@ _AHEAD = 0.25
 _LONGEST_BACKOFF = 5.0
 _SETTLE_AGAIN = 0.1
 _LOOK_AGAIN = 0.1
+_PASSING = (BrokerUnavailable, OutcomeUnknown)
+"""What may be another time, if a broker says it of one settlement among others."""
 
 Isolate = Callable[[Delivery], Awaitable[Settlement | None]]
 """Runs one suspect's turn in a process of its own."""
@@ -60,6 +62,7 @@ class Pump:
         self._order = Order(fifo=consumer.fifo)
         self._settlements: list[Settlement] = []
         self._at_the_end: list[Settlement] = []
+        self._rest: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
         self._to_settle = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -103,8 +106,9 @@ class Pump:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(10):
                 await settling
-        extending.cancel()
-        await asyncio.gather(settling, extending, return_exceptions=True)
+        for task in (extending, *self._rest):
+            task.cancel()
+        await asyncio.gather(settling, extending, *self._rest, return_exceptions=True)
 
     async def _survive(self, loop: Awaitable[None]) -> None:
         try:
@@ -167,7 +171,7 @@ class Pump:
 
     def _hand_back(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
-            self._settle(Return(delivery=delivery, uncounted=True))
+            self._settle(self._turns.untouched(delivery))
 
     async def _closed_meanwhile(self) -> bool:
         """Whether the queue was paused, or the store went away, while the receive was waiting."""
@@ -261,7 +265,7 @@ class Pump:
 
     def _put_back(self, held: Held) -> None:
         if held.began is None:
-            self._settle(Return(delivery=held.delivery, uncounted=True))
+            self._settle(self._turns.untouched(held.delivery))
         else:
             self._settle(self._turns.back(held.delivery, 0.0))
 
@@ -287,12 +291,32 @@ class Pump:
             while self._settlements:
                 most = self._runtime.broker.capabilities.max_batch
                 batch, self._settlements = self._settlements[:most], self._settlements[most:]
-                await self._settle_batch(batch)
+                if left := await self._settle_batch(batch):  # the others need not wait for these
+                    self._keep(asyncio.create_task(self._settle_rest(left)))
             if self._stopping.is_set() and all(task.done() for task in self._tasks[3:]) and not self._settlements:
+                if self._rest:
+                    await asyncio.wait(self._rest)
                 return
 
-    async def _settle_batch(self, batch: list[Settlement]) -> None:
-        """Settle; a broker that is away is tried again until the leases have run out, and then the messages return."""
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._rest.add(task)
+        task.add_done_callback(self._rest.discard)
+
+    async def _settle_rest(self, batch: list[Settlement]) -> None:
+        """Settle what could not be settled with its batch; until its leases have run out."""
+        give_up = self._runtime.clock.monotonic() + self._consumer.lease
+        pause = _SETTLE_AGAIN
+        while batch and self._runtime.clock.monotonic() < give_up:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 1.0)
+            batch = await self._settle_batch(batch)
+
+    async def _settle_batch(self, batch: list[Settlement]) -> list[Settlement]:
+        """Settle; a broker that is away is tried again until the leases have run out, and then the messages return.
+
+        Returns:
+            What the broker could not do now, while it did the rest.
+        """
         give_up = self._runtime.clock.monotonic() + self._consumer.lease
         pause = _SETTLE_AGAIN
         while True:
@@ -302,20 +326,19 @@ class Pump:
                 self._runtime.counters.loop_errors += 1
                 _log.warning("%d messages of %s cannot be settled: %s", len(batch), self._consumer.queue, error)
                 if self._runtime.clock.monotonic() >= give_up:
-                    return
+                    return []
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 1.0)
             except Exception:  # noqa: BLE001 - an outermost loop: logged, counted, survived
                 self._runtime.counters.loop_errors += 1
                 _log.exception("settling %d messages of %s raised", len(batch), self._consumer.queue)
-                for one in batch if len(batch) > 1 else ():  # one of them is to blame, the others are not
-                    await self._settle_batch([one])
-                return
+                singles = batch if len(batch) > 1 else ()  # one of them is to blame, the others are not
+                return [left for one in singles for left in await self._settle_batch([one])]
             else:
                 for refused in results:
                     if refused is not None:
                         _log.warning("%s", refused)
-                return
+                return [one for one, error in zip(batch, results, strict=True) if isinstance(error, _PASSING)]
 
     async def _extending(self) -> None:
         while True:
@@ -335,6 +358,11 @@ class Pump:
         held = [one for one in self._in_hand.values() if now < one.extend_until]
         if not held:
             return
+        most = self._runtime.broker.capabilities.max_batch
+        for start in range(0, len(held), most):
+            await self._extend_batch(held[start : start + most], now)
+
+    async def _extend_batch(self, held: list[Held], now: float) -> None:
         results = await self._runtime.broker.extend([one.delivery for one in held], lease=self._consumer.lease)
         for one, error in zip(held, results, strict=True):
             if error is None:

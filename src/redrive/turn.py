@@ -97,16 +97,41 @@ class Turns:
         That limit is for what no worker lives to decide. A worker that does decide must not bring a message nearer to
         it: one that is told to come back, however often, never dies of that. (Its receive count begins again, and a
         delay beyond the broker's longest ends early this once.) On a FIFO queue it keeps its place, and the receive is
-        not counted.
+        not counted; where that cannot be, see `_given_up`.
         """
-        capabilities = self._runtime.broker.capabilities
-        near = delivery.receive_count >= self._consumer.policy.backstop - _BACKSTOP_MARGIN
+        capabilities, near = self._runtime.broker.capabilities, self._is_near_the_backstop(delivery)
         if self._consumer.fifo or not near:  # sent anew it would lose its place
             return Return(delivery=delivery, delay=delay, notes=notes, uncounted=near)
         anew = (notes or delivery.message.notes).forwarded()
         return replace(
             self._forward(delivery, delivery.queue, anew, "again"), delay=max(0.0, min(delay, capabilities.max_delay))
         )
+
+    def untouched(self, delivery: Delivery, notes: Notes | None = None) -> Settlement:
+        """Ready again at once, as if this receive had not been, or as near to that as the broker can."""
+        if self._runtime.broker.capabilities.uncounts:
+            return Return(delivery=delivery, notes=notes, uncounted=True)
+        return self.back(delivery, 0.0, notes)
+
+    def _is_near_the_backstop(self, delivery: Delivery) -> bool:
+        limit = self._consumer.backstop(uncounts=self._runtime.broker.capabilities.uncounts)
+        return delivery.receive_count >= limit - _BACKSTOP_MARGIN
+
+    def _given_up(self, delivery: Delivery, verdict: Verdict) -> Verdict:
+        """Near the broker's limit on a FIFO queue, where no count can be taken back, what would come back is dead.
+
+        The broker would make it so a few receives later, without a word of why. To send it anew would break its group's
+        order, which nobody would see.
+        """
+        if not self._consumer.fifo or self._runtime.broker.capabilities.uncounts:
+            return verdict
+        if not isinstance(verdict, (Retry, Park)) or not self._is_near_the_backstop(delivery):
+            return verdict
+        if isinstance(verdict, Park) and not self._consumer.pauses:
+            return verdict
+        limit = self._consumer.backstop(uncounts=False)
+        reason = f"received {delivery.receive_count} times, and the broker itself gives up at {limit}"
+        return Dead(reason=reason, notes=verdict.notes)
 
     async def crashed(self, held: Held, reason: str) -> Settlement | None:
         """The settlement of a delivery whose turn took its worker down."""
@@ -167,6 +192,7 @@ class Turns:
         if run.outcome.happening is Happening.UNAVAILABLE:
             run, notes = await self._degrade(held, run, notes)
         verdict = decide(run.outcome, notes, self._consumer.policy, random=self._runtime.random.random())
+        verdict = self._given_up(held.delivery, verdict)
         self._runtime.counters.outcomes[run.outcome.happening.value] += 1
         match verdict:
             case Ack():
@@ -198,7 +224,7 @@ class Turns:
             case Park() if self._consumer.pauses:
                 await self._release(held, hold=False)
                 changed = verdict.notes if verdict.notes != message.notes else None
-                return Return(delivery=delivery, notes=changed, uncounted=True)
+                return self.untouched(delivery, changed)
             case Park(dependency=dependency):
                 await self._release(held, hold=True)
                 notes = verdict.notes.noting(failure, reason=f"waits for {dependency}").forwarded(key)

@@ -19,6 +19,9 @@ from typing import NamedTuple
 from redrive.backoff import Backoff
 from redrive.message import Notes
 
+LARGEST_BACKSTOP = 1_000
+"""Source: Amazon SQS, RedrivePolicy `maxReceiveCount`: at most 1,000."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
@@ -36,11 +39,8 @@ class Policy:
 
     @property
     def backstop(self) -> int:
-        """The broker's own `maxReceiveCount`: far above ours, for what no worker lives to decide.
-
-        Source: Amazon SQS, RedrivePolicy `maxReceiveCount`: at most 1,000.
-        """
-        return min(1_000, self.max_attempts + self.max_crashes + 20)
+        """The broker's own `maxReceiveCount`: far above ours, for what no worker lives to decide."""
+        return min(LARGEST_BACKSTOP, self.max_attempts + self.max_crashes + 20)
 
 
 class Happening(StrEnum):

@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from redrive.board import Board
-from redrive.catalogue import Intake
 from redrive.consumer import Consumer
 from redrive.dependency import Dependency
 from redrive.errors import BrokerError, StoreError, VersionConflict
 from redrive.healer import Healer, Parked
+from redrive.intake import Intake
 from redrive.isolation import Isolation
 from redrive.leadership import Leadership
 from redrive.pump import Pump

@@ -15,11 +15,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from redrive.broker import Broker
 from redrive.catalogue import Letter
 from redrive.cli import main
+from redrive.clock import Clock, SteadyClock, SystemClock
+from redrive.connections import connect
 from redrive.loading import load_app
 from redrive.message import Message
 from redrive.operations import Operations
+from redrive.store import Store
+from redrive.testing import PlainBroker
 
 APP = """
 from dataclasses import dataclass
@@ -104,8 +109,13 @@ class Cafe:
         """Look at the database without the command line."""
 
         async def asking() -> Any:
-            async with Operations.open(self.address) as operations:
-                return await question(operations)
+            clock = SteadyClock(SystemClock())
+            broker, store = connect(self.address, clock)
+            try:
+                return await question(Operations(broker, store, clock=clock))
+            finally:
+                await broker.close()
+                await store.close()
 
         return asyncio.run(asking())
 
@@ -155,6 +165,20 @@ def cafe(broken_cafe: Cafe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.delenv(name)
     copy = broken_cafe
     return Cafe(tmp_path, copy.malformed, copy.hostile, copy.bomb, copy.parked)
+
+
+@pytest.fixture(params=["embedded", "plain"])
+def any_broker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Commands that run in this process get the embedded broker, then one that can do less."""
+
+    def connected(address: str, clock: Clock) -> tuple[Broker, Store]:
+        broker, store = connect(address, clock)
+        return PlainBroker(broker), store
+
+    if request.param == "plain":
+        monkeypatch.setattr("redrive.app.connect", connected)
+        monkeypatch.setattr("redrive.operations.connect", connected)
+    return str(request.param)
 
 
 @pytest.fixture

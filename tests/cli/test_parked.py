@@ -7,6 +7,17 @@ import pytest
 from tests.cli.conftest import PARKED, Cafe
 
 
+def test_a_broker_that_shows_nothing_is_said_to(cafe: Cafe, any_broker: str) -> None:
+    """How many are parked is known there, since when is not, and a note says why."""
+    result = cafe.run("parked", "ls")
+    assert ("shows no message" in result.stderr) == (any_broker == "plain")
+    (document,) = cafe.json("parked", "ls")
+    assert document["count"] == 1
+    assert (document["oldest_sent_at_ms"] is None) == (any_broker == "plain")
+    if any_broker == "plain":
+        assert "cannot be looked into" in cafe.refused("queue", "peek", "orders-parked-payments")
+
+
 def test_ls_lists_what_waits(cafe: Cafe) -> None:
     """For which dependency, how many, since when."""
     header, line = cafe.run("parked", "ls").stdout.splitlines()

@@ -17,8 +17,10 @@ from typing import Any, NoReturn
 
 from pydantic import BaseModel
 
+import redrive.app
 import redrive.isolation
 from redrive import App, Backoff
+from redrive.testing import PlainBroker
 
 LOG = os.open(os.environ.get("POISON_LOG", os.devnull), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 """One record for each begin and end of a handler, each in one write: a process may die at any time."""
@@ -33,6 +35,14 @@ SETTINGS: dict[str, Any] = {
     "lease": float(os.environ.get("POISON_LEASE", "1")),
 }
 redrive.isolation._AROUND = 0.5
+if "POISON_PLAIN" in os.environ:
+    _connect: Callable[..., Any] = vars(redrive.app)["connect"]
+
+    def _connected(*arguments: Any) -> tuple[PlainBroker, Any]:
+        broker, store = _connect(*arguments)
+        return PlainBroker(broker), store
+
+    vars(redrive.app)["connect"] = _connected
 if memory := int(os.environ.get("POISON_MEMORY", "0")):
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 

@@ -18,6 +18,8 @@ from redrive.manifest import leave_manifest, manifest, manifests
 from redrive.operations import Operations
 from redrive.store import CLAIMS
 
+pytestmark = pytest.mark.usefixtures("any_broker")
+
 
 def shop() -> tuple[App[None], Any, Any, list[int]]:
     """A queue whose consumer needs payments and runs once for each key; the fences it saw."""

@@ -17,6 +17,8 @@ from redrive.store import BODIES, LETTERS
 from redrive.turn import Turns
 from tests.runtime.fakes import FailingStore, Order
 
+pytestmark = pytest.mark.usefixtures("any_broker")
+
 
 class Shop:
     """An application whose handler raises what it is told to."""
@@ -132,7 +134,7 @@ async def test_a_letter_that_dies_of_the_backstop_again_is_dead_again() -> None:
         for _ in range(4):
             await t.runtime.broker.receive("orders", limit=1, lease=1.0)
             t.clock.advance(2)
-        await t.advance(70)
+        await t.advance(700)
         (again,) = await shop.letters()
         assert [one["what"] for one in again.audit] == ["redriven"]
 

@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
-from redrive import App, Backoff, Context, DeclarationError, LimitExceeded, Reject
+import redrive.consumer
+from redrive import App, Backoff, Context, DeclarationError, LimitExceeded, Reject, RetryLater
 from redrive.broker import Depth
+from redrive.operations import Operations
 from tests.runtime.fakes import Down, Order, opened, until, working
+
+pytestmark = pytest.mark.usefixtures("any_broker")
 
 
 class Tables:
@@ -125,6 +129,27 @@ async def test_a_long_outage_kills_nothing() -> None:
         t.heal(tables.payments)
         await t.advance(120)
         assert tables.of("a") == ["a1"]
+
+
+async def test_what_comes_back_for_ever_is_dead_with_a_reason_before_the_broker_gives_up(
+    any_broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no receive can be taken back, `RetryLater` without end has one; elsewhere it has none."""
+    monkeypatch.setattr(redrive.consumer, "LARGEST_BACKSTOP", 50)  # 1,000 takes long, also in virtual time
+    tables = Tables()
+    tables.fails["a1"] = [RetryLater(after=10.0) for _ in range(60)]
+    async with tables.app.test(resources=None) as t:
+        await tables.send("a1", "a2", "b1")
+        await t.advance(700)
+        dead = await t.dead(tables.queue)
+        if any_broker == "embedded":
+            assert (dead, tables.of("a")) == ([], ["a1", "a2"])
+            return
+        (letter,) = dead
+        assert letter.notes.failure is not None
+        assert "received 40 times, and the broker itself gives up at 50" in letter.notes.failure.reason
+        assert [one.id async for one in Operations.of(tables.app).letters("orders")] == [letter.id]
+        assert (tables.of("a"), tables.of("b")) == (["a2"], ["b1"])
 
 
 async def test_order_may_be_given_up_for_speed() -> None:

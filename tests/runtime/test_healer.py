@@ -21,6 +21,8 @@ from redrive.operations import Operations
 from redrive.worker import parked_queues
 from tests.runtime.fakes import Down, Order, until, within
 
+pytestmark = pytest.mark.usefixtures("any_broker")
+
 
 class Shop:
     """An application whose payments can be broken for everybody or for some messages alone."""
@@ -70,7 +72,9 @@ class Shop:
             )
             for number in range(count)
         ]
-        await runtime.broker.send("orders-parked-payments", outgoing)
+        most = runtime.broker.capabilities.max_batch
+        for start in range(0, count, most):
+            await runtime.broker.send("orders-parked-payments", outgoing[start : start + most])
 
     def healer(self, holder: str, **changes: Any) -> Healer:
         runtime = replace(self.t.runtime, worker=holder, **changes)

@@ -20,6 +20,8 @@ from redrive.store import CLAIMS, CONTROLS, Namespace
 from redrive.turn import Turns
 from tests.runtime.fakes import FailingStore, Order, opened, put, until, within, working
 
+pytestmark = pytest.mark.usefixtures("any_broker")
+
 
 def an_app(**settings: Any) -> tuple[App[None], Any, list[str]]:
     """An application that handles each order id once."""

@@ -15,6 +15,8 @@ from redrive.manifest import leave_manifest, manifest
 from redrive.operations import Operations
 from tests.runtime.fakes import Down, Order, opened, put, until, working
 
+pytestmark = pytest.mark.usefixtures("any_broker")
+
 
 class Shop:
     """An application with a bug that can be fixed."""
@@ -175,10 +177,10 @@ async def test_a_letter_in_somebodys_hands_is_refused_and_stays() -> None:
     shop = Shop()
     async with shop.app.test() as t:
         shop.raises = [Reject("no")]
-        identity = await shop.queue.send(Order(id="1"))
+        await shop.queue.send(Order(id="1"))
         await t.drain()
         letter = await shop.letter()
-        await t.runtime.broker.receive("orders-dead", limit=1, lease=30.0, ids=[identity])
+        await t.runtime.broker.receive("orders-dead", limit=1, lease=30.0)
         with pytest.raises(OperationRefused, match="somebody else's hands"):
             await shop.operations().discard(letter)
         t.clock.advance(31)
@@ -186,8 +188,11 @@ async def test_a_letter_in_somebodys_hands_is_refused_and_stays() -> None:
         assert await t.dead(shop.queue) == []
 
 
-async def test_a_crash_between_move_and_entry_is_put_right_by_asking_again() -> None:
-    """The message was moved and the catalogue not told: the next one who asks is told, and the entry is right."""
+async def test_a_crash_between_move_and_entry_is_put_right_by_asking_again(any_broker: str) -> None:
+    """The message was moved and the catalogue not told: the next one who asks is told, and the entry is right.
+
+    Where letters also expire, or are purged by others, nobody can say that it was redriven.
+    """
     shop = Shop()
     async with shop.app.test() as t:
         shop.raises = [Reject("no")]
@@ -205,7 +210,8 @@ async def test_a_crash_between_move_and_entry_is_put_right_by_asking_again() -> 
         assert shop.drinks == ["tea"]
         with pytest.raises(OperationRefused, match="not dead any more"):
             await shop.operations().redrive(await shop.letter())
-        assert (await shop.operations().letter(identity, "orders")).state == "redriven"
+        state = (await shop.operations().letter(identity, "orders")).state
+        assert state == ("redriven" if any_broker == "embedded" else "gone")
 
 
 async def test_discard_deletes_for_good_and_is_written_down() -> None:

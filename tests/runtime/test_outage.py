@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from redrive import App, Context, Dependency, Outage, Queue, Reject, Unavailable
 from redrive.broker import Forward, Return
 from redrive.calling import Held
@@ -15,6 +17,8 @@ from redrive.operations import Operations
 from redrive.store import CLAIMS
 from redrive.turn import Turns
 from tests.runtime.fakes import Down, Order, put, until, within
+
+pytestmark = pytest.mark.usefixtures("any_broker")
 
 
 class Shop:

@@ -12,6 +12,8 @@ from redrive import App, Reject
 from redrive.operations import Operations
 from tests.runtime.fakes import Order, put
 
+pytestmark = pytest.mark.usefixtures("any_broker")
+
 BAD = {
     "not JSON": b"{",
     "empty": b"",

@@ -111,6 +111,24 @@ async def test_what_raises_is_dead_after_exactly_its_attempts(tmp_path: Path, qu
         assert "died" not in s.said()
 
 
+@pytest.mark.parametrize("pill", ["raise", "os._exit"])
+async def test_on_a_broker_that_rewrites_nothing_a_pill_is_dead_after_exactly_its_counts(
+    tmp_path: Path, pill: str
+) -> None:
+    """Its counters are in the store: whoever dies, and whichever process is next, goes on counting from there."""
+    does = ["work", pill, "work"]
+    environment = {"POISON_PLAIN": "1"}
+    async with poisoned(tmp_path, [("orders", one) for one in does], environment=environment) as s:
+        await s.settled("orders", within=30)
+        letters, ended = await s.letters("orders"), s.runs("e")
+        assert list(letters) == [1]
+        if pill == "raise":
+            assert (letters[1].notes.attempts, letters[1].notes.crashes, s.runs()[1]) == (2, 0, 2)
+        else:
+            is_dead(letters[1], pill)
+        assert all(ended[number] for number in (0, 2))
+
+
 @pytest.mark.parametrize("pill", [pytest.param(one, marks=pytest.mark.long) for one in CRASHED])
 async def test_what_kills_is_dead_after_exactly_its_crashes(tmp_path: Path, pill: str) -> None:
     """It runs once in company and then alone; what was in flight with it runs once more, and is charged nothing."""

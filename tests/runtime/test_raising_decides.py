@@ -14,6 +14,8 @@ from redrive.errors import UndeclaredDependency
 from redrive.message import MAX_RECORD, Message
 from tests.runtime.fakes import Order
 
+pytestmark = pytest.mark.usefixtures("any_broker")
+
 
 def an_app(*raises: BaseException | None, **settings: Any) -> tuple[App[None], Any, list[Context[None]]]:
     """An application whose handler raises what is given, run by run, and the last one for ever."""

@@ -12,14 +12,16 @@ import pytest
 
 from redrive import App, BrokerUnavailable, Context, Outage
 from redrive.broker import Depth
-from redrive.catalogue import Intake
 from redrive.healer import Healer
+from redrive.intake import Intake
 from redrive.message import NOTHING
 from redrive.operations import Operations
 from redrive.store import CONTROLS
 from redrive.timekeeper import Timekeeper
 from redrive.worker import Worker
 from tests.runtime.fakes import Order, opened, until, within, working
+
+pytestmark = pytest.mark.usefixtures("any_broker")
 
 
 class Shop:
@@ -116,9 +118,8 @@ async def test_stopping_finishes_what_runs_and_hands_the_rest_back(
             shop.go_on.set()
         assert len(shop.done) == 102
         assert await shop.depth() == Depth(ready=8)
-        page = await shop.app.runtime.broker.browse("orders")
-        assert all(message.notes == NOTHING for message in page.messages)
         taken = await shop.app.runtime.broker.receive("orders", limit=10, lease=1.0)
+        assert [one.message.notes for one in taken] == [NOTHING] * 8
         assert {one.receive_count for one in taken} <= {1, 2}
 
 
@@ -288,6 +289,37 @@ async def test_one_settlement_that_cannot_be_made_does_not_cost_its_neighbours_t
         await until(one_left)
 
 
+async def test_one_settlement_that_cannot_be_made_now_is_made_later_and_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker does the others and says of this one that it cannot: it is tried again, and the handler is not."""
+    shop = Shop(lease=30.0, holds=False)
+    async with opened(shop.app, tmp_path, monkeypatch), working(shop.app):
+        broker = shop.app.runtime.broker
+        settle = broker.settle
+        away = True
+        ids: list[str] = []
+
+        async def failing(settlements: Any) -> Any:
+            held = [one for one in settlements if away and one.delivery.message.id == ids[2]]
+            done = iter(await settle([one for one in settlements if one not in held]))
+            return [BrokerUnavailable("x", "injected") if one in held else next(done) for one in settlements]
+
+        monkeypatch.setattr(broker, "settle", failing)
+        ids += await shop.send(5)
+
+        async def one_left() -> bool:
+            return (await shop.depth()).total == 1
+
+        await until(one_left)
+        ids += await shop.send(5)
+        await until(lambda: len(shop.contexts) == 10)
+        await until(one_left)
+        away = False
+        await until(shop.empty)
+        assert len(shop.contexts) == 10
+
+
 @pytest.mark.long
 async def test_a_broker_away_for_some_seconds_does_not_let_handled_messages_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -398,10 +430,9 @@ async def test_a_stuck_thread_counts_an_attempt_and_asks_for_another_process(
         await queue.send_many([Order(id="stuck"), Order(id="1"), Order(id="2")])
         assert await within(app.work(stop=asyncio.Event(), grace=1.0))
         go_on.set()
-        page = await app.runtime.broker.browse("orders")
-        (message,) = page.messages
-        assert b"stuck" in message.body
-        assert message.notes.attempts == 1
+        (delivery,) = await app.runtime.broker.receive("orders", limit=10, lease=1.0, wait=10.0)
+        assert b"stuck" in delivery.message.body
+        assert delivery.message.notes.attempts == 1
         assert sorted(runs) == ["1", "2", "stuck"]
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from redrive.catalogue import DEAD, DISCARDED, REDRIVEN, Letter
+from redrive.catalogue import DEAD, DISCARDED, GONE, REDRIVEN, Letter
 from redrive.cli.asking import agreed, confirm_typed, edited, somebody_is_there
 from redrive.cli.edit import difference, from_text, pretty, with_members
 from redrive.cli.exits import complain
@@ -18,13 +19,13 @@ from redrive.cli.output import Output
 from redrive.cli.queue import HOW
 from redrive.cli.target import operator
 from redrive.cli.values import body_given, pair
-from redrive.errors import OperationRefused, PayloadError, StaleReceipt
+from redrive.errors import OperationRefused, PayloadError, RedriveError
 
 if TYPE_CHECKING:
     from redrive.operations import Checked, Operations
 
 _LISTED = 100
-_STATES = click.Choice([DEAD, REDRIVEN, DISCARDED, "all"])
+_STATES = click.Choice([DEAD, REDRIVEN, DISCARDED, GONE, "all"])
 _DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 _queue = click.option("--queue", help="Only letters of this queue.")
@@ -156,8 +157,7 @@ async def redrive(
     if not letters:
         output.note("no dead letters to redrive")
 
-    async def send(letter: Letter) -> None:
-        await operations.redrive(letter)
+    def say(letter: Letter) -> None:
         output.done(f"redriven {letter.id} to {letter.queue}", action="redriven", id=letter.id, queue=letter.queue)
 
     async def foresee(letter: Letter) -> None:
@@ -166,7 +166,10 @@ async def redrive(
         facts = {"id": letter.id, "queue": letter.queue, "dead_again": problem}
         output.done(f"would redrive {letter.id} to {letter.queue}{again}", action="would redrive", **facts)
 
-    await _each(letters, foresee if dry_run else send)
+    if dry_run:
+        await _each(_tried(letters, foresee), len(letters))
+    else:
+        await _each(operations.redrive_each(letters), len(letters), say)
 
 
 @group.command("discard")
@@ -193,15 +196,28 @@ async def discard(
     elif not dry_run:
         confirm_typed(f"discarding {len(letters)} letters", f"discard {len(letters)}", yes=yes)
 
-    async def delete(letter: Letter) -> None:
-        if dry_run:
-            _must_be_dead(letter)
-        else:
-            await operations.discard(letter)
+    def say(letter: Letter) -> None:
         did = "would discard" if dry_run else "discarded"
         output.done(f"{did} {letter.id} of {letter.queue}", action=did, id=letter.id, queue=letter.queue)
 
-    await _each(letters, delete)
+    done = _tried(letters, _must_be_dead) if dry_run else operations.discard_each(letters)
+    await _each(done, len(letters), say)
+
+
+@group.command("intake")
+@_queue
+@operator
+async def intake(operations: Operations, output: Output, queue: str | None) -> None:
+    """Hold the catalogue against the dead-letter queues now, as a worker does now and then.
+
+    A letter without an entry gets one; an entry whose letter is not there any more says `gone`.
+    """
+    names = [queue] if queue is not None else [*(await operations.overview()).queues]
+    for name in names:
+        found = await operations.take_in(name)
+        rest = "" if found.complete else "; not all could be seen: some are in somebody's hands, or there are too many"
+        text = f"{name}: {found.letters} letters, {found.entered} of them new to the catalogue, {found.gone} gone{rest}"
+        output.done(text, action="looked through", **{"queue": name, **asdict(found)})
 
 
 async def _letters(operations: Operations, queue: str | None, state: str | None) -> AsyncIterator[Letter]:
@@ -227,25 +243,42 @@ async def _chosen(
     return list({(letter.queue, letter.id): letter for letter in named}.values())
 
 
-async def _each(letters: Sequence[Letter], act: Callable[[Letter], Awaitable[None]]) -> None:
-    """Do the same to each letter, whatever becomes of the others; a broker that is away ends it.
+async def _tried(
+    letters: Sequence[Letter], act: Callable[[Letter], Awaitable[None]]
+) -> AsyncGenerator[tuple[Letter, RedriveError | None], None]:
+    """Do the same to each letter, whatever becomes of the others."""
+    for letter in letters:
+        try:
+            await act(letter)
+        except (OperationRefused, PayloadError) as error:
+            yield letter, error
+        else:
+            yield letter, None
+
+
+async def _each(
+    done: AsyncGenerator[tuple[Letter, RedriveError | None], None],
+    count: int,
+    say: Callable[[Letter], None] | None = None,
+) -> None:
+    """Say what was done to each letter; a broker that is away ends it.
 
     Raises:
         OperationRefused: If it was refused for some; which ones was said.
     """
     refused = 0
-    for letter in letters:
-        try:
-            await act(letter)
-        except (OperationRefused, PayloadError, StaleReceipt) as error:
-            if len(letters) == 1:
-                raise
+    async with aclosing(done):
+        async for letter, error in done:
+            if error is None:
+                if say is not None:
+                    say(letter)
+                continue
+            if count == 1:
+                raise error
             complain(str(error))
             refused += 1
     if refused:
-        raise OperationRefused(
-            f"{refused} of {len(letters)} letters", "were left as they are", "the errors above say why"
-        )
+        raise OperationRefused(f"{refused} of {count} letters", "were left as they are", "the errors above say why")
 
 
 async def _foreseen(operations: Operations, letter: Letter) -> str | None:
@@ -302,6 +335,6 @@ def _must_differ(before: bytes, after: bytes) -> None:
         )
 
 
-def _must_be_dead(letter: Letter) -> None:
+async def _must_be_dead(letter: Letter) -> None:
     if letter.state != DEAD:
         raise OperationRefused(f"letter {letter.id!r}", f"is {letter.state}", "only dead letters can be discarded")

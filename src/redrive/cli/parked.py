@@ -32,6 +32,8 @@ async def ls(operations: Operations, output: Output, dependency: str | None) -> 
         await operations.circuit(dependency)
     rows = [_row(view, output.now_ms) for view in await operations.parked(dependency)]
     output.table(_COLUMNS, rows, nothing="no consumer needs a dependency")
+    if not operations.browses:
+        output.note("this broker shows no message that is not received: how many are parked is known, not since when")
 
 
 @group.command("redrive")

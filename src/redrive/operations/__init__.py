@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
+from redrive.annotations import annotated
 from redrive.app import App
 from redrive.clock import SteadyClock, SystemClock
 from redrive.connections import connect
@@ -41,7 +42,7 @@ class Operations(QueueOperations, LetterOperations, CircuitOperations):
         clock = SteadyClock(SystemClock())
         broker, store = await asyncio.to_thread(connect, address, clock)
         try:
-            yield cls(broker, store, clock=clock, who=who)
+            yield cls(annotated(broker, store, clock), store, clock=clock, who=who)
         finally:
             await broker.close()
             await store.close()

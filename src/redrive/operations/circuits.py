@@ -28,7 +28,8 @@ class CircuitOperations(Ground):
             queue, found, need = name.partition(PARKED)
             if found and dependency in {None, need}:
                 count = (await self._broker.depth(name)).total
-                first = (await self._broker.browse(name, limit=1)).messages if count else []
+                shown = count and self._broker.capabilities.browses
+                first = (await self._broker.browse(name, limit=1)).messages if shown else []
                 views.append(
                     ParkedView(
                         queue=queue,

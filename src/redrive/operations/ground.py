@@ -37,6 +37,11 @@ class Ground:
         self._catalogue = Catalogue(store, clock)
         self._random = Random()  # noqa: S311 - jitter and ids, no secrets
 
+    @property
+    def browses(self) -> bool:
+        """Whether messages can be looked at without receiving them."""
+        return self._broker.capabilities.browses
+
     async def workers(self) -> list[WorkerView]:
         """The workers heard of in the last day."""
         now = self._clock.now_ms()

@@ -1,21 +1,44 @@
-"""Dead letters: look, edit, redrive, discard."""
+"""Dead letters: look, edit, redrive, discard.
+
+Where the broker `selects`, a letter is received by its id. Elsewhere its dead-letter queue is looked through: what was
+not asked for is handed back at once, with its order kept.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 
 from redrive.broker import Acknowledge, Return, Settlement
-from redrive.catalogue import DEAD, DISCARDED, REDRIVEN, Letter
+from redrive.catalogue import DEAD, DISCARDED, GONE, REDRIVEN, Letter
 from redrive.consumer import dead_queue
-from redrive.errors import NotFound, OperationRefused, VersionConflict
+from redrive.errors import (
+    BrokerError,
+    BrokerUnavailable,
+    NotFound,
+    OperationRefused,
+    OutcomeUnknown,
+    RedriveError,
+    VersionConflict,
+)
+from redrive.intake import Found, Intake
 from redrive.message import Delivery
 from redrive.moves import forward
 from redrive.once import Claims
 from redrive.operations.ground import Checked, Ground, is_consumed
+from redrive.sweep import LEASE, Sweep
 
-_LEASE = 30.0
 _PART = 100
+_SWEEPS = 3
+_BETWEEN_SWEEPS = 0.5
+_AWAY = (BrokerUnavailable, OutcomeUnknown)
+
+Deed = Callable[[Letter, Delivery], Awaitable[None]]
+"""What is done to a letter that was taken out of its dead-letter queue."""
+Done = tuple[Letter, RedriveError | None]
+"""A letter, and why nothing was done to it; None: it was done."""
 
 
 class LetterOperations(Ground):
@@ -23,8 +46,7 @@ class LetterOperations(Ground):
 
     async def letters(self, queue: str | None = None, *, state: str | None = DEAD) -> AsyncIterator[Letter]:
         """The letters of one queue, or of all; by queue and original send time."""
-        names = [queue] if queue is not None else [one for one in await self._broker.queues() if is_consumed(one)]
-        for name in names:
+        for name in [queue] if queue is not None else await self._consumed():
             async for letter in self._catalogue.letters(name, state=state):
                 yield letter
 
@@ -73,12 +95,21 @@ class LetterOperations(Ground):
         _must_be_dead(letter)
         if body is not None:
             await self.check(letter.queue, body)
-        delivery = await self._take(letter)
-        message = delivery.message
-        notes = message.notes.fresh(self._clock.now_ms())
-        changed = replace(message, notes=notes, body=message.body if body is None else body)
-        await self._settled(forward(delivery, letter.queue, changed))
-        await self._settle(letter, REDRIVEN, "redriven" if body is None else "edited and redriven", body)
+        await self._one(letter, lambda its, delivery: self._send_back(its, delivery, body))
+
+    async def redrive_each(self, letters: Sequence[Letter]) -> AsyncGenerator[Done, None]:
+        """Redrive many, as they are; each is given when it is done, or with the reason why it was left as it is.
+
+        Whoever stops in between has done what was given; the rest is as it was. Close it with `aclosing`, or what was
+        received meanwhile comes back when its lease ends.
+
+        Raises:
+            BrokerError: If the broker is away.
+            StoreError: If the store is away.
+        """
+        async with aclosing(self._each(letters, self._send_back)) as each:
+            async for done in each:
+                yield done
 
     async def discard(self, letter: Letter) -> None:
         """Delete a letter for good; its entry stays in the catalogue for 14 days.
@@ -87,24 +118,97 @@ class LetterOperations(Ground):
             OperationRefused: If the letter is not dead any more, or somebody has it in hand.
         """
         _must_be_dead(letter)
-        delivery = await self._take(letter)
+        await self._one(letter, self._throw_away)
+
+    async def discard_each(self, letters: Sequence[Letter]) -> AsyncGenerator[Done, None]:
+        """Discard many, as `redrive_each` redrives them."""
+        async with aclosing(self._each(letters, self._throw_away)) as each:
+            async for done in each:
+                yield done
+
+    async def take_in(self, queue: str) -> Found:
+        """Hold the catalogue against one queue's dead letters now, as a worker does now and then.
+
+        Raises:
+            QueueNotFound: If it has no dead-letter queue.
+        """
+        return await Intake(self._broker, self._store, self._clock).look_through(queue, sure=True)
+
+    async def _consumed(self) -> list[str]:
+        return [one for one in await self._broker.queues() if is_consumed(one)]
+
+    async def _send_back(self, letter: Letter, delivery: Delivery, body: bytes | None = None) -> None:
+        message = delivery.message
+        notes = message.notes.fresh(self._clock.now_ms())
+        if notes.failure is None:  # the broker's own limit made it dead, and the record is in the entry alone
+            notes = replace(notes, failure=letter.record)
+        changed = replace(message, notes=notes, body=message.body if body is None else body)
+        await self._settled(forward(delivery, letter.queue, changed))
+        await self._settle(letter, REDRIVEN, "redriven" if body is None else "edited and redriven", body)
+
+    async def _throw_away(self, letter: Letter, delivery: Delivery) -> None:
         await self._settled(Acknowledge(delivery=delivery))
         if (key := delivery.message.notes.key) is not None:
             await Claims(self._store, self._clock).forget(key, letter.id)
         await self._settle(letter, DISCARDED, "discarded")
 
-    async def _take(self, letter: Letter) -> Delivery:
-        """Receive one letter from its dead-letter queue."""
-        if not self._broker.capabilities.selects:
-            raise OperationRefused(f"letter {letter.id!r}", "cannot be taken one by one here", "redrive them all")
-        source = dead_queue(letter.queue)
-        taken = await self._broker.receive(source, limit=1, lease=_LEASE, ids=[letter.id])
-        if taken:
-            return taken[0]
-        if await self._is_in(source, letter.id):
-            raise OperationRefused(f"letter {letter.id!r}", "is in somebody else's hands", "try again in 30 s")
-        await self._settle(letter, REDRIVEN, "found gone from the dead-letter queue")
-        raise OperationRefused(f"letter {letter.id!r}", "is not dead any more", "see `redrive dead show`")
+    async def _one(self, letter: Letter, deed: Deed) -> None:
+        async with aclosing(self._each([letter], deed)) as each:
+            async for _, error in each:
+                if error is not None:
+                    raise error
+
+    async def _each(self, letters: Sequence[Letter], deed: Deed) -> AsyncGenerator[Done, None]:
+        """Do it to each, queue by queue. What is refused is given with its error; a broker that is away ends it."""
+        dead: dict[str, dict[str, Letter]] = {}
+        for letter in letters:
+            try:
+                _must_be_dead(letter)
+            except OperationRefused as error:
+                yield letter, error
+            else:
+                dead.setdefault(letter.queue, {})[letter.id] = letter
+        each = self._each_by_id if self._broker.capabilities.selects else self._each_by_sweep
+        for queue, wanted in dead.items():
+            async with aclosing(each(queue, wanted, deed)) as of_one_queue:
+                async for done in of_one_queue:
+                    yield done
+
+    async def _each_by_id(self, queue: str, wanted: dict[str, Letter], deed: Deed) -> AsyncGenerator[Done, None]:
+        source = dead_queue(queue)
+        for identity, letter in wanted.items():
+            taken = await self._broker.receive(source, limit=1, lease=LEASE, ids=[identity])
+            if taken:
+                yield letter, await _refusal(deed(letter, taken[0]))
+            elif await self._is_in(source, identity):
+                yield (
+                    letter,
+                    OperationRefused(f"letter {identity!r}", "is in somebody else's hands", "try again in 30 s"),
+                )
+            else:
+                yield letter, await self._not_there(letter, REDRIVEN)  # here nothing expires, and nobody purges
+
+    async def _each_by_sweep(self, queue: str, wanted: dict[str, Letter], deed: Deed) -> AsyncGenerator[Done, None]:
+        """In sweeps until all are found, or the queue was seen whole, or nothing new came several times."""
+        left, fruitless, complete = dict(wanted), 0, False
+        while left and fruitless < _SWEEPS and not complete:
+            if fruitless:
+                await asyncio.sleep(_BETWEEN_SWEEPS)  # others look for a moment: the intake, other operators
+            fruitless += 1
+            async with Sweep(self._broker, dead_queue(queue), self._clock) as sweep:
+                while left and (page := await sweep.page()):
+                    for delivery in page:
+                        if (letter := left.pop(delivery.message.id, None)) is not None:
+                            fruitless = 0
+                            sweep.take(delivery)
+                            yield letter, await _refusal(deed(letter, delivery))
+                complete = sweep.complete
+        for letter in left.values():
+            yield letter, await self._not_there(letter, GONE) if complete else _not_found(letter)
+
+    async def _not_there(self, letter: Letter, state: str) -> OperationRefused:
+        await self._settle(letter, state, "found gone from the dead-letter queue")
+        return OperationRefused(f"letter {letter.id!r}", "is not dead any more", "see `redrive dead show`")
 
     async def _settled(self, settlement: Settlement) -> None:
         """Settle one letter; what the broker refuses goes back at once rather than when its lease ends."""
@@ -127,6 +231,22 @@ class LetterOperations(Ground):
             await self._catalogue.settle(letter, state=state, who=self._who, what=what, body=body)
         except VersionConflict:
             return  # it died again already, and the entry says so
+
+
+async def _refusal(deed: Awaitable[None]) -> RedriveError | None:
+    """Why one letter was left as it is; a broker or a store that is away is no reason of its own."""
+    try:
+        await deed
+    except (OperationRefused, BrokerError) as error:
+        if isinstance(error, _AWAY):
+            raise
+        return error
+    return None
+
+
+def _not_found(letter: Letter) -> OperationRefused:
+    where = "is in somebody else's hands, or behind too many others"
+    return OperationRefused(f"letter {letter.id!r}", where, "try again in 30 s, or redrive what is before it")
 
 
 def _must_be_dead(letter: Letter) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from redrive.broker import Outgoing, Page, refused_group
+from redrive.broker import Acknowledge, Outgoing, Page, refused_group
 from redrive.consumer import dead_queue
 from redrive.errors import BrokerError, OperationRefused
 from redrive.message import Message, message_id
@@ -15,6 +15,7 @@ from redrive.operations.ground import PARKED, Ground, is_consumed
 from redrive.operations.views import QueueView
 from redrive.queue import checked_attributes
 from redrive.store import ABSENT, CONTROLS
+from redrive.sweep import LEASE
 from redrive.timekeeper import set_timer
 
 
@@ -30,7 +31,14 @@ class QueueOperations(Ground):
         return await self._queue_view(name, await self._broker.queues())
 
     async def peek(self, queue: str, *, limit: int = 10, cursor: str | None = None) -> Page:
-        """Look at messages of any queue, parked and dead ones too, without receiving them."""
+        """Look at messages of any queue, parked and dead ones too, without receiving them.
+
+        Raises:
+            OperationRefused: If the broker cannot be looked into.
+        """
+        if not self._broker.capabilities.browses:
+            remedy = "its depth is all that is known; dead letters are in the catalogue, see `redrive dead ls`"
+            raise OperationRefused(f"queue {queue!r}", "cannot be looked into on this broker", remedy)
         return await self._broker.browse(queue, cursor=cursor, limit=limit)
 
     async def send(
@@ -83,9 +91,12 @@ class QueueOperations(Ground):
             raise OperationRefused(
                 f"queue {queue!r}", "holds dead letters", "use `dead discard --all`, which writes down who did it"
             )
-        if PARKED in queue:
+        emptied = 0
+        if PARKED in queue and self._broker.capabilities.browses:
             await self._forget_keys(queue)
-        return await self._broker.purge(queue)
+        elif PARKED in queue:
+            emptied = await self._empty(queue)
+        return emptied + await self._broker.purge(queue)
 
     async def pause(self, queue: str) -> None:
         """Let consumers take nothing more from a queue; within a second, on all workers."""
@@ -112,6 +123,17 @@ class QueueOperations(Ground):
                     await claims.forget(message.notes.key, message.id)
             if (cursor := page.cursor) is None:
                 return
+
+    async def _empty(self, queue: str) -> int:
+        """Receive and acknowledge what can be had, with its keys forgotten: what is not seen keeps its own for ever."""
+        claims, most, emptied = Claims(self._store, self._clock), self._broker.capabilities.max_batch, 0
+        while deliveries := await self._broker.receive(queue, limit=most, lease=LEASE):
+            for delivery in deliveries:
+                if (key := delivery.message.notes.key) is not None:
+                    await claims.forget(key, delivery.message.id)
+            results = await self._broker.settle([Acknowledge(delivery=one) for one in deliveries])
+            emptied += sum(error is None for error in results)
+        return emptied
 
     async def _queue_view(self, name: str, names: list[str]) -> QueueView:
         depth = await self._broker.depth(name)

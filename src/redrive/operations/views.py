@@ -78,3 +78,4 @@ class ParkedView:
     parked_queue: str
     count: int
     oldest_sent_at_ms: int | None
+    """None: nothing is parked, or the broker shows no message that is not received."""

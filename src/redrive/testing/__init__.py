@@ -4,6 +4,7 @@ from redrive.harness import Harness, outage
 from redrive.testing.checker import Checker
 from redrive.testing.faulty import FaultyBroker, FaultyStore
 from redrive.testing.history import History
+from redrive.testing.plain import PlainBroker
 from redrive.testing.recording import Recorded, Recorder, remaining
 from redrive.testing.rules.case import Violation
 
@@ -13,6 +14,7 @@ __all__ = [
     "FaultyStore",
     "Harness",
     "History",
+    "PlainBroker",
     "Recorded",
     "Recorder",
     "Violation",

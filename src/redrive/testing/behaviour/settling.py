@@ -54,7 +54,8 @@ class Settling(Ground):
             assert_stale(await broker.settle([attempt]), former)
         assert_stale(await broker.extend([former], lease=self.lease * 5), former)
         assert await self._take(broker, queue) == []
-        assert (await broker.depth(other)).total == 0
+        if broker.capabilities.atomic_forward:
+            assert (await broker.depth(other)).total == 0
         assert today.message.body == b"kept"
         assert today.message.notes == NOTHING
         assert await broker.settle([Acknowledge(delivery=today)]) == [None]
@@ -116,7 +117,8 @@ class Settling(Ground):
         queue = await new_queue(broker)
         sent = message(b"body", attributes={"a": "b"})
         await send(broker, queue, sent)
-        for notes, expected in ((NOTED, NOTED), (None, NOTED), (Notes(attempts=3), Notes(attempts=3))):
+        noted = replace(NOTED, forwards=sent.notes.forwards)
+        for notes, expected in ((noted, noted), (None, noted), (Notes(attempts=3), Notes(attempts=3))):
             (delivery,) = await self._take(broker, queue)
             await settle(broker, Return(delivery=delivery, notes=notes))
             (delivery,) = await self._take(broker, queue)
