@@ -82,10 +82,17 @@ def main() -> int:
     parser.add_argument("--app-dir", default=".")
     parser.add_argument("--grace", type=float, default=GRACE)
     parser.add_argument("--log-level", default="info")
+    parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     log_to_stderr(options.log_level)
     when_parent_is_gone(lambda: os.kill(os.getpid(), signal.SIGTERM))
-    return supervise(options.target, options.app_dir, grace=options.grace, log_level=options.log_level)
+    return supervise(
+        options.target,
+        options.app_dir,
+        processes=options.processes,
+        grace=options.grace,
+        log_level=options.log_level,
+    )
 
 
 if __name__ == "__main__":

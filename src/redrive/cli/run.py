@@ -99,12 +99,16 @@ def dev(ctx: click.Context, app: str | None, *, app_dir: str, grace: float, log_
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="The folder that keeps its orders.")
 @click.option("--port", type=_PORT, default=8000, show_default=True, help="The shop's port.")
 @click.option("--payments-port", type=_PORT, default=8001, show_default=True, help="The payment system's port.")
+@click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="How many workers to keep.")
 @click.pass_context
-def demo(ctx: click.Context, *, data: Path | None, port: int, payments_port: int) -> None:
-    """Open the coffee shop: order, break the payment system, watch it heal. Everything is on 127.0.0.1."""
+def demo(ctx: click.Context, *, data: Path | None, port: int, payments_port: int, processes: int) -> None:
+    """Open the coffee shop: order, break the payment system, watch it heal. Everything is on 127.0.0.1.
+
+    Its orders go through a file, or through the broker that REDRIVE_BROKER names.
+    """
     from redrive.demo import run  # noqa: PLC0415 - `--help` does not need it
 
-    ctx.exit(run(data, port, payments_port))
+    ctx.exit(run(data, port, payments_port, processes))
 
 
 def _host_and_port(text: str) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""`redrive demo`: the coffee shop in three processes, on loopback, with its data in one folder.
+"""`redrive demo`: the coffee shop in a few processes, on loopback, with its data in one folder.
 
 The payment system, the worker (a supervisor and its child) and the front door are started in this order and stopped in
 the reverse one, so that what is in flight can finish. All three hang on this process: if it is killed, they go too.
@@ -40,8 +40,12 @@ def default_data() -> Path:
     return Path(state) / "redrive" / "coffee-shop"
 
 
-def run(data: Path | None = None, shop_port: int = SHOP_PORT, payments_port: int = PAYMENTS_PORT) -> int:
+def run(
+    data: Path | None = None, shop_port: int = SHOP_PORT, payments_port: int = PAYMENTS_PORT, processes: int = 1
+) -> int:
     """Run the coffee shop until SIGINT or SIGTERM; 0 when it was stopped, 1 when a part of it failed. Blocks.
+
+    Its broker is the one that REDRIVE_BROKER names, or a file in the folder of its data.
 
     Raises:
         OperationRefused: If a port is taken, or the data folder cannot be made.
@@ -55,24 +59,25 @@ def run(data: Path | None = None, shop_port: int = SHOP_PORT, payments_port: int
         raise OperationRefused(
             f"folder {str(folder)!r}", f"cannot be made ({error.strerror})", "name one by --data"
         ) from None
-    return asyncio.run(_run(folder.resolve(), shop_port, payments_port))
+    return asyncio.run(_run(folder.resolve(), shop_port, payments_port, processes))
 
 
-async def _run(data: Path, shop_port: int, payments_port: int) -> int:
+async def _run(data: Path, shop_port: int, payments_port: int, processes: int) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     shop_url, payments_url = f"http://127.0.0.1:{shop_port}", f"http://127.0.0.1:{payments_port}"
     environment = {
-        **os.environ,
         "REDRIVE_BROKER": f"sqlite:{data / 'coffee.db'}",
+        **os.environ,
         "SHOP_DATABASE": str(data / "shop.db"),
         "PAYMENTS_DATABASE": str(data / "payments.db"),
         "PAYMENTS_URL": payments_url,
     }
     folder = str(_shop_folder())
     worker = ["-m", "redrive.supervisor", "app:app", "--app-dir", folder, "--grace", str(_GRACE)]
+    worker += ["--processes", str(processes)]
     commands = {
         "payments": ["payments.py", "--port", str(payments_port), "--lifeline"],
         "worker": [*worker, "--log-level", "warning"],
@@ -85,7 +90,7 @@ async def _run(data: Path, shop_port: int, payments_port: int) -> int:
         if not await _until_up(parts, stop, [f"{payments_url}/charges", f"{shop_url}/status"]):
             return 1
         if not stop.is_set():
-            _greet(shop_url, payments_url, data)
+            _greet(shop_url, payments_url, data, os.environ.get("REDRIVE_BROKER"))
         return await _until_told(parts, stop)
     finally:
         await _stop_all(parts)
@@ -184,12 +189,11 @@ def _shop_folder() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[3] / "examples" / "coffee_shop"
 
 
-def _greet(shop_url: str, payments_url: str, data: Path) -> None:
-    print(
-        f"The coffee shop is open:\n"
-        f"  shop      {shop_url}\n"
-        f"  payments  {payments_url}\n"
-        f"  data      {data}\n"
-        f"Order a coffee, break the payment system, order more, and fix it. Ctrl-C stops everything.",
-        flush=True,
-    )
+def _greet(shop_url: str, payments_url: str, data: Path, broker: str | None) -> None:
+    places = {"shop": shop_url, "payments": payments_url, "data": str(data)}
+    if broker is not None:
+        places["broker"] = broker
+    print("The coffee shop is open:")
+    for name, place in places.items():
+        print(f"  {name:<8}  {place}")
+    print("Order a coffee, break the payment system, order more, and fix it. Ctrl-C stops everything.", flush=True)
