@@ -1,9 +1,9 @@
-"""From an address to a broker and the store that follows it."""
+"""From an address to a broker and the store that follows it: the scheme of the address says which adapter."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from urllib.parse import parse_qsl
 
 from redrive.broker import Broker
@@ -27,17 +27,90 @@ class SqliteAddress(NamedTuple):
         return address_of(self.path, self.durability)
 
 
+class _Adapter(Protocol):
+    """What an address of one scheme leads to. Each call raises DeclarationError for an address that cannot be."""
+
+    usage: str
+    """How such an address looks."""
+
+    def absolute(self, address: str, folder: Path) -> str:
+        """The address in full."""
+        ...
+
+    def file_of(self, address: str) -> Path | None:
+        """The file it names; None: it names none."""
+        ...
+
+    def connect(self, address: str, clock: Clock) -> tuple[Broker, Store]:
+        """Open a broker and the store that follows it."""
+        ...
+
+
+class _Sqlite:
+    usage = "sqlite:FILE"
+
+    def absolute(self, address: str, folder: Path) -> str:
+        found = parsed(address)
+        return str(found._replace(path=str((folder / Path(found.path).expanduser()).resolve())))
+
+    def file_of(self, address: str) -> Path | None:
+        return Path(parsed(address).path)
+
+    def connect(self, address: str, clock: Clock) -> tuple[Broker, Store]:
+        from redrive.brokers.sqlite import SqliteBroker  # noqa: PLC0415 - each adapter is imported when asked for
+        from redrive.sqlite.writer import FileDatabase  # noqa: PLC0415 - likewise
+        from redrive.stores.sqlite import SqliteStore  # noqa: PLC0415 - likewise
+
+        path, durability = parsed(address)
+        database = FileDatabase(path, clock, durability=durability)
+        return SqliteBroker(database), SqliteStore(database)
+
+
+class _Sqs:
+    usage = "sqs://REGION"
+
+    def absolute(self, address: str, folder: Path) -> str:  # noqa: ARG002 - it has no file
+        from redrive.brokers.sqs.address import parsed as parsed_sqs  # noqa: PLC0415 - likewise
+
+        return str(parsed_sqs(address))
+
+    def file_of(self, address: str) -> Path | None:
+        from redrive.brokers.sqs.address import parsed as parsed_sqs  # noqa: PLC0415 - likewise
+
+        parsed_sqs(address)
+        return None
+
+    def connect(self, address: str, clock: Clock) -> tuple[Broker, Store]:
+        from redrive.brokers.sqs import SqsBroker  # noqa: PLC0415 - likewise
+        from redrive.brokers.sqs import parsed as parsed_sqs  # noqa: PLC0415 - likewise
+        from redrive.stores.dynamodb import DynamoStore  # noqa: PLC0415 - likewise
+
+        found = parsed_sqs(address)
+        store = DynamoStore(
+            clock,
+            table=found.table,
+            region=found.region or None,
+            endpoint_url=found.store_endpoint,
+            local=found.store_is_local,
+            declare=found.mode,
+        )
+        return SqsBroker(found), store
+
+
+_ADAPTERS: dict[str, _Adapter] = {_SQLITE: _Sqlite(), "sqs:": _Sqs()}
+
+
 def parsed(address: str) -> SqliteAddress:
-    """The parts of an address.
+    """The parts of the embedded broker's address.
 
     Raises:
-        DeclarationError: If no broker answers to it, or an option or its value is not known.
+        DeclarationError: If it is none, or an option or its value is not known.
     """
     from redrive.sqlite.database import DURABILITY, FULL  # noqa: PLC0415 - likewise
 
     path, _, query = address.removeprefix(_SQLITE).partition("?")
     if not address.startswith(_SQLITE) or not path:
-        raise DeclarationError(f"broker {address!r}", "is not known", "use sqlite:FILE")
+        raise _unknown(address)
     given = parse_qsl(query, keep_blank_values=True)
     options = dict(given)
     if len(options) < len(given):
@@ -54,35 +127,52 @@ def parsed(address: str) -> SqliteAddress:
 
 
 def absolute(address: str, folder: Path) -> str:
-    """The address with its file in full; a relative one belongs into `folder`.
+    """The address in full: with its file, where a relative one belongs into `folder`, and no option that says nothing.
 
     Raises:
         DeclarationError: If no broker answers to such an address.
     """
-    found = parsed(address)
-    return str(found._replace(path=str((folder / Path(found.path).expanduser()).resolve())))
+    return _adapter(address).absolute(address, folder)
+
+
+def has_file(address: str) -> bool:
+    """Whether a broker at this address lives in a file.
+
+    Raises:
+        DeclarationError: If no broker answers to such an address.
+    """
+    return _adapter(address).file_of(address) is not None
 
 
 def file_of(address: str) -> Path:
     """The file of a full address.
 
     Raises:
-        DeclarationError: If no broker answers to such an address.
+        DeclarationError: If no broker answers to such an address, or it has no file.
     """
-    return Path(parsed(address).path)
+    found = _adapter(address).file_of(address)
+    if found is None:
+        raise DeclarationError(f"broker {address!r}", "has no file", f"name a broker that has one: {_Sqlite.usage}")
+    return found
 
 
 def connect(address: str, clock: Clock) -> tuple[Broker, Store]:
-    """Open a broker and the store that follows it; blocks until both can be used.
+    """Open a broker and the store that follows it; blocks until both can be used, or were found to be well named.
 
     Raises:
         DatabaseUnusable: If the file cannot be used.
-        DeclarationError: If no broker answers to such an address.
+        DeclarationError: If no broker answers to such an address, or its client is not installed.
     """
-    from redrive.brokers.sqlite import SqliteBroker  # noqa: PLC0415 - each adapter's client is imported when asked for
-    from redrive.sqlite.writer import FileDatabase  # noqa: PLC0415 - likewise
-    from redrive.stores.sqlite import SqliteStore  # noqa: PLC0415 - likewise
+    return _adapter(address).connect(address, clock)
 
-    path, durability = parsed(address)
-    database = FileDatabase(path, clock, durability=durability)
-    return SqliteBroker(database), SqliteStore(database)
+
+def _adapter(address: str) -> _Adapter:
+    for scheme, adapter in _ADAPTERS.items():
+        if address.startswith(scheme):
+            return adapter
+    raise _unknown(address)
+
+
+def _unknown(address: str) -> DeclarationError:
+    usages = " or ".join(adapter.usage for adapter in _ADAPTERS.values())
+    return DeclarationError(f"broker {address!r}", "is not known", f"use {usages}")

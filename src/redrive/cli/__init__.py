@@ -16,7 +16,7 @@ import click
 from typing_extensions import override
 
 from redrive import __version__
-from redrive.cli import circuit, dead, exits, file, parked, queue, run
+from redrive.cli import circuit, dead, exits, file, parked, queue, run, serve
 
 _SILENT = logging.NullHandler()
 
@@ -43,7 +43,8 @@ def main(*, debug: bool) -> None:
     """Self-healing message consumers.
 
     Run an application with `worker` or `dev`, try it with `demo`, and operate it with the rest: `queue`, `dead`,
-    `parked` and `circuit` need no code, only the broker's address. `doctor` and `recover` are for its file.
+    `parked` and `circuit` need no code, only the broker's address. `doctor` and `recover` are for its file, and `serve`
+    answers as Amazon SQS.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -56,6 +57,7 @@ for _command in (
     run.worker,
     run.dev,
     run.demo,
+    serve.serve,
     queue.group,
     dead.group,
     parked.group,
