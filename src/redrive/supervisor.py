@@ -51,9 +51,22 @@ def supervise(
     return asyncio.run(_supervise(command, processes, grace, health))
 
 
-def run_here(app: App[Any], *, grace: float = GRACE) -> int:
-    """Run an application's worker in this very process, until SIGTERM or SIGINT; an exit code. Blocks."""
-    return asyncio.run(run_app(app, grace=grace))
+def run_here(
+    app: App[Any], *, grace: float = GRACE, beside: contextlib.AbstractAsyncContextManager[Any] | None = None
+) -> int:
+    """Run an application's worker in this very process, until SIGTERM or SIGINT; an exit code. Blocks.
+
+    Args:
+        app: the application.
+        grace: seconds that running handlers have when it is told to stop.
+        beside: what runs on the same loop as long as the worker does.
+    """
+
+    async def run() -> int:
+        async with beside or contextlib.nullcontext():
+            return await run_app(app, grace=grace)
+
+    return asyncio.run(run())
 
 
 async def _supervise(command: Sequence[str], processes: int, grace: float, health: socket.socket | None) -> int:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from click.testing import CliRunner
 
@@ -73,6 +74,50 @@ def test_a_mended_order_is_served(
     assert cafe.address in text
 
 
+def test_whoever_speaks_sqs_can_send_to_an_application_under_development(
+    cafe: Cafe, redrive: list[str], environment: dict[str, str]
+) -> None:
+    """What is sent there under a queue's name is handled here, under the id that its sender was told."""
+    log = cafe.folder / "log.txt"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with running([*redrive, "dev", "cafe:app", "--sqs-port", str(port)], cafe, environment) as process:
+        until(lambda: f"as Amazon SQS at http://127.0.0.1:{port}" in log.read_text(), log)
+        until(lambda: any(one["alive"] for one in cafe.json("queue", "show", "orders")[0]["workers"]), log)
+        url = httpx.post(
+            f"http://127.0.0.1:{port}/",
+            headers={"X-Amz-Target": "AmazonSQS.GetQueueUrl", "Content-Type": "application/x-amz-json-1.0"},
+            json={"QueueName": "orders"},
+        ).json()["QueueUrl"]
+        sent = httpx.post(
+            f"http://127.0.0.1:{port}/",
+            headers={"X-Amz-Target": "AmazonSQS.SendMessage", "Content-Type": "application/x-amz-json-1.0"},
+            json={"QueueUrl": url, "MessageBody": '{"customer":"Zoe"}'},
+        ).json()["MessageId"]
+        until(lambda: sent in cafe.dead(), log)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE) == 0
+    assert "drink" in cafe.json("dead", "show", sent)[0]["reason"]
+
+
+def test_a_port_that_is_taken_is_no_reason_not_to_work(
+    cafe: Cafe, redrive: list[str], environment: dict[str, str]
+) -> None:
+    """Unless it was asked for by its number: then it is an error that names it."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        command = [*redrive, "dev", "cafe:app", "--sqs-port", port]
+        done = subprocess.run(
+            command, cwd=cafe.folder, env=environment, capture_output=True, text=True, timeout=DEADLINE, check=False
+        )
+    assert done.returncode == 1
+    assert port in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_log_level_is_kept(cafe: Cafe, redrive: list[str], environment: dict[str, str]) -> None:
     """A quiet worker says nothing while all is well."""
     log = cafe.folder / "log.txt"
@@ -99,7 +144,7 @@ def test_settings_are_checked(arguments: list[str]) -> None:
 
 
 def test_demo_passes_on_what_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its folder and its ports; its exit code is the demo's."""
+    """Its folder, its ports and how many workers; its exit code is the demo's."""
     heard: list[object] = []
 
     def run(*arguments: object) -> int:
@@ -107,8 +152,9 @@ def test_demo_passes_on_what_it_is_told(tmp_path: Path, monkeypatch: pytest.Monk
         return 7
 
     monkeypatch.setattr(demo, "run", run)
-    result = CliRunner().invoke(main, ["demo", "--data", str(tmp_path), "--port", "81", "--payments-port", "82"])
-    assert (result.exit_code, heard) == (7, [(tmp_path, 81, 82)])
+    options = ["--data", str(tmp_path), "--port", "81", "--payments-port", "82", "--processes", "2"]
+    result = CliRunner().invoke(main, ["demo", *options])
+    assert (result.exit_code, heard) == (7, [(tmp_path, 81, 82, 2)])
 
 
 def test_demo_names_a_busy_port(tmp_path: Path) -> None:

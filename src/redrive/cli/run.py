@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import socket
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from redrive.cli.exits import Exit, complain
 from redrive.cli.target import loaded
 from redrive.cli.values import length_of_time
-from redrive.errors import DeclarationError
+from redrive.errors import DeclarationError, RedriveError
 
+if TYPE_CHECKING:
+    from redrive.app import App
+
+_log = logging.getLogger("redrive.cli")
+_SQS_PORT = 9324
 _GRACE = "25s"
 _LEVELS = click.Choice(["debug", "info", "warning", "error", "critical"], case_sensitive=False)
 _LARGEST_PORT = 65_535
@@ -75,11 +84,20 @@ def worker(
 @_app_dir
 @_grace
 @_log_level
+@click.option(
+    "--sqs-port",
+    type=click.IntRange(0, _LARGEST_PORT),
+    metavar="PORT",
+    help=f"Where its queues answer as Amazon SQS; 0: nowhere. Unless given, {_SQS_PORT} if that is free.",
+)
 @click.pass_context
-def dev(ctx: click.Context, app: str | None, *, app_dir: str, grace: float, log_level: str) -> None:
+def dev(
+    ctx: click.Context, app: str | None, *, app_dir: str, grace: float, log_level: str, sqs_port: int | None
+) -> None:
     """Run all of an application in this one process: worker, healer and timekeeper.
 
-    APP is named as for `redrive worker`.
+    Where its broker is a file, every client of Amazon SQS can use its queues meanwhile, as with `redrive serve`. APP is
+    named as for `redrive worker`.
     """
     from redrive.child import REPLACE  # noqa: PLC0415 - `--help` does not need it
     from redrive.loading import log_to_stderr  # noqa: PLC0415 - likewise
@@ -87,7 +105,7 @@ def dev(ctx: click.Context, app: str | None, *, app_dir: str, grace: float, log_
 
     application = loaded(_named(app), app_dir)
     log_to_stderr(log_level)
-    code = run_here(application, grace=grace)
+    code = run_here(application, grace=grace, beside=None if sqs_port == 0 else _endpoint(application, sqs_port))
     if code == REPLACE:
         complain("a handler's thread outlived its timeout and cannot be stopped; start again, or use `redrive worker`")
         sys.stdout.flush()
@@ -109,6 +127,33 @@ def demo(ctx: click.Context, *, data: Path | None, port: int, payments_port: int
     from redrive.demo import run  # noqa: PLC0415 - `--help` does not need it
 
     ctx.exit(run(data, port, payments_port, processes))
+
+
+@contextlib.asynccontextmanager
+async def _endpoint(app: App[Any], port: int | None) -> AsyncIterator[None]:
+    """The application's queues as an endpoint of Amazon SQS. Where nobody asked for a port, it may fail to be there."""
+    from redrive.connections import has_file, parsed  # noqa: PLC0415 - `--help` does not need it
+
+    if not has_file(address := app.address()):
+        if port is not None:
+            raise DeclarationError("--sqs-port", f"is for brokers in a file, and not for {address}", "leave it out")
+        yield
+        return
+    path, durability = parsed(address)
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            from redrive.sqs_api.door import Settings  # noqa: PLC0415 - likewise
+            from redrive.sqs_api.running import running  # noqa: PLC0415 - likewise
+
+            opening = running(path, _SQS_PORT if port is None else port, Settings(), durability=durability)
+            host, found = await stack.enter_async_context(opening)
+        except (ModuleNotFoundError, RedriveError) as error:
+            if port is not None:
+                raise
+            _log.info("its queues do not answer as Amazon SQS: %s", error)
+        else:
+            _log.info("its queues answer as Amazon SQS at http://%s:%d", host, found)
+        yield
 
 
 def _host_and_port(text: str) -> tuple[str, int]:

@@ -70,22 +70,13 @@ def serve(*, database: Path, host: str, port: int, account: str, region: str, du
 
 
 async def _serve(database: Path, port: int, durability: str, settings: Settings) -> None:
-    from redrive.sqs_api.contract import load  # noqa: PLC0415 - `--help` does not need it
-    from redrive.sqs_api.door import Door  # noqa: PLC0415 - likewise
-    from redrive.sqs_api.hosts import listen  # noqa: PLC0415 - likewise
-    from redrive.sqs_api.server import answering, needed, until_told  # noqa: PLC0415 - likewise
-    from redrive.sqs_api.service import open_service  # noqa: PLC0415 - likewise
+    from redrive.sqs_api.running import running  # noqa: PLC0415 - `--help` does not need it
+    from redrive.sqs_api.server import until_told  # noqa: PLC0415 - likewise
 
     told = until_told(asyncio.get_running_loop())
-    contract = load()
-    needed()
-    with listen(settings.host, port, signed=bool(settings.keys)) as listener:
-        async with (
-            open_service(str(database), durability=durability) as service,
-            answering(Door(service, contract, settings), listener),
-        ):
-            click.echo(_first_line(listener.getsockname(), database, settings))
-            await told.wait()
+    async with running(str(database), port, settings, durability=durability) as address:
+        click.echo(_first_line(address, database, settings))
+        await told.wait()
 
 
 def _first_line(address: tuple[str, int], database: Path, settings: Settings) -> str:
