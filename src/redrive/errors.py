@@ -267,7 +267,10 @@ class ValueTooLarge(StoreError):
         self.namespace, self.key, self.size, self.limit = namespace, key, size, limit
 
     def __str__(self) -> str:
-        return f"entry {self.key!r} of {self.namespace!r} has {self.size} bytes, over the store's limit of {self.limit}"
+        return (
+            f"entry {self.key!r} of {self.namespace!r} has {self.size} bytes, over the store's limit of {self.limit}; "
+            "keep the content elsewhere, and its key here"
+        )
 
 
 class ClaimLost(RedriveError):

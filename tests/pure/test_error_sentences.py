@@ -104,7 +104,10 @@ SENTENCES: list[tuple[Callable[[], RedriveError], str]] = [
         lambda: VersionConflict("circuits", "payments"),
         "entry 'payments' of 'circuits' was changed by somebody else; read it again",
     ),
-    (lambda: ValueTooLarge("claims", "k", 11, 10), "entry 'k' of 'claims' has 11 bytes, over the store's limit of 10"),
+    (
+        lambda: ValueTooLarge("claims", "k", 11, 10),
+        "entry 'k' of 'claims' has 11 bytes, over the store's limit of 10; keep the content elsewhere, and its key here",
+    ),
     (
         lambda: ClaimLost("k"),
         "the claim of 'k' was taken over by another worker; its outcome counts, this one's does not",

@@ -138,7 +138,7 @@ class SqliteBroker:
 
 
 Taken = tuple[list[Delivery], float]
-"""What was received; and where that is nothing, how many seconds to wait for something that comes by itself."""
+"""What was received; and where that is nothing, how many seconds to wait for what comes by itself. 0: nothing will."""
 
 
 async def taken_within(database: Database, queue: str, take: Work[Taken], wait: float) -> list[Delivery]:
@@ -152,7 +152,7 @@ async def taken_within(database: Database, queue: str, take: Work[Taken], wait: 
         while True:
             taken, pause = await _kept(database, database.run(take))
             left = deadline - loop.time()
-            if taken or left <= 0:
+            if taken or left <= 0 or not pause:
                 return taken
             try:
                 async with asyncio.timeout(min(left, pause)):

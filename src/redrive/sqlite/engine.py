@@ -129,6 +129,7 @@ class Engine:
         now_ms: int,
         ids: Sequence[str] | None = None,
         attempt: str | None = None,
+        by_group: bool = False,
     ) -> list[Delivery]:
         """Lease up to `limit` messages: the lowest rounds first, and of a round those that are ready longest.
 
@@ -145,6 +146,7 @@ class Engine:
             ids: only these, delayed ones too (they have to carry notes: parked and dead messages do).
             attempt: on a FIFO queue, a receive with the id of an earlier one, within five minutes, gets the same
                 messages with the same receipts, their leases begun anew, as long as all of them are still leased.
+            by_group: on a FIFO queue, take all that a group has before the next one is looked at, as Amazon SQS does.
 
         Raises:
             QueueNotFound: If the queue does not exist.
@@ -155,7 +157,7 @@ class Engine:
         source = self._queues.named(queue)
         self._aside.clear()
         self._expire_all(now_ms)
-        wanted = Lease(source.id, now_ms, now_ms + max(1, int(lease * 1000)))
+        wanted = Lease(source.id, now_ms, now_ms + max(1, int(lease * 1000)), by_group)
         if attempt is not None and source.fifo:
             return self._receive_once(source, wanted, limit, attempt)
         return self._deliveries(source, self._take(source, wanted, limit, ids))

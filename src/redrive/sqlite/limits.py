@@ -9,6 +9,7 @@ from redrive.sqlite.queues import LONGEST_DELAY, Queue
 LONGEST_ID = 128
 """Characters. Source: Amazon SQS, SendMessage `MessageGroupId` and `MessageDeduplicationId`, ReceiveMessage
 `ReceiveRequestAttemptId`: letters, digits and punctuation marks."""
+_RESERVED = "AWS."
 _ID = f"1 to {LONGEST_ID} ASCII letters, digits and punctuation marks, without spaces"
 
 
@@ -19,8 +20,8 @@ def refused(one: Outgoing, target: Queue) -> LimitExceeded | None:
     message = one.message
     size = len(message.body)
     if message.attributes:
-        texts = [*message.attributes, *message.attributes.values(), *(message.attribute_types or {}).values()]
-        size += sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+        types = message.attribute_types or {}
+        size += sum(_size(name, types.get(name, ""), value) for name, value in message.attributes.items())
     if size > target.largest_message:
         limit = f"at most {target.largest_message} bytes, attributes included; keep the content elsewhere, send its key"
         return LimitExceeded("size of the message", size, limit)
@@ -42,6 +43,21 @@ def refused_receive(limit: int, lease: float, attempt: str | None) -> LimitExcee
 def refused_id(what: str, value: str) -> LimitExceeded | None:
     """Why this is no id."""
     return None if _is_id(value) else LimitExceeded(what, value, _ID)
+
+
+def _size(name: str, kind: str, value: str) -> int:
+    """The bytes of an attribute, as Amazon SQS counts them: those of type Binary as they were before base64.
+
+    What only Amazon may call so does not count. Source: Amazon SQS, SendMessage `MessageSystemAttributes`.
+    """
+    if name.startswith(_RESERVED):
+        return 0
+    content = len(value) * 3 // 4 - value[-2:].count("=") if kind.startswith("Binary") else _length(value)
+    return _length(name) + _length(kind) + content
+
+
+def _length(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def _is_id(value: str) -> bool:

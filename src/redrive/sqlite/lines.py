@@ -27,6 +27,8 @@ class Lease(NamedTuple):
     queue: int
     now_ms: int
     until_ms: int
+    by_group: bool = False
+    """Whether one group may fill the whole answer."""
 
 
 class Lines:
@@ -49,7 +51,7 @@ class Lines:
         free: list[Any] = self._execute(_SQL["free"], (lease.queue, lease.now_ms, limit)).fetchall()
         if not free:
             return []
-        each = -(-limit // len(free))
+        each = limit if lease.by_group else -(-limit // len(free))
         fronts = free if each == 1 else self._long_fronts(lease, [group for group, _ in free], limit, each)
         groups = json.dumps(list(dict.fromkeys(group for group, _ in fronts)))
         self._execute(_SQL["lapse"], (lease.queue, groups, lease.now_ms))
@@ -75,7 +77,8 @@ class Lines:
         """Some messages of each line, up to the first whose time has not come: nobody overtakes it."""
         chosen: list[tuple[Any, int]] = []
         for group in groups:
-            most = min(each, limit - len(chosen))
+            if not (most := min(each, limit - len(chosen))):
+                break
             for seq, visible_at_ms in self._execute(_SQL["front"], (lease.queue, group, most)):
                 if visible_at_ms > lease.now_ms:
                     break

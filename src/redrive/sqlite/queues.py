@@ -96,6 +96,10 @@ class Queues:
             raise QueueNotFound(name)
         return found
 
+    def note_changed(self, number: int, now_ms: int) -> None:
+        """Something of a queue changed that is not said here."""
+        self._execute(_SQL["note_changed"], (number, now_ms))
+
     def declare(self, specs: Sequence[QueueSpec], now_ms: int) -> None:
         """Make the queues exist as described, all of them or none; repeating it writes nothing.
 
@@ -144,9 +148,14 @@ class Queues:
         """
         number = self.named(name).id
         gone = self.empty(number)
-        for statement in ("forget_deduplication", "forget_attempts", "delete"):
-            self._execute(_SQL[statement], (number,))
+        self.forget(number)
+        self._execute(_SQL["delete"], (number,))
         return gone
+
+    def forget(self, number: int) -> None:
+        """Forget what was sent to a queue: no message is a duplicate of what came before."""
+        for statement in ("forget_deduplication", "forget_attempts"):
+            self._execute(_SQL[statement], (number,))
 
     def empty(self, number: int) -> int:
         """Delete everything in a queue; how many messages that were."""

@@ -37,6 +37,9 @@ WHERE (
 -- name: times
 SELECT created_at_ms, changed_at_ms FROM queue WHERE name = ?;
 
+-- name: note_changed
+UPDATE queue SET changed_at_ms = ?2 WHERE id = ?1;
+
 -- name: retain
 UPDATE message SET expires_at_ms = coalesce(expires_at_ms - ?2, ?4) + ?3 WHERE queue = ?1 AND phase < 5;
 

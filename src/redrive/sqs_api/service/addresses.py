@@ -17,6 +17,7 @@ from redrive.sqs_api.calls import Caller, Refused
 FIFO = ".fifo"
 _ARN = re.compile(r"arn:aws[a-z-]*:sqs:([^:]*):([^:]*):([^:]+)")
 _PATH = re.compile(r"/([^/]+)/([^/]+)/?")
+_NAME = re.compile(r"[A-Za-z0-9_-]+(\.fifo)?")
 
 
 def wire_name(name: str, *, fifo: bool) -> str:
@@ -37,9 +38,13 @@ def arn_of(name: str, caller: Caller) -> str:
 def name_in_url(url: str, caller: Caller) -> str:
     """What the queue of a URL is called on the wire. Whatever host the URL names: it was asked here.
 
+    The bare name is taken too, as Amazon SQS takes it. Source: recorded answers.
+
     Raises:
         Refused: If it is no URL of a queue, or one of another account.
     """
+    if _NAME.fullmatch(url):
+        return url
     try:
         path = urlsplit(url).path
     except ValueError:
@@ -50,6 +55,11 @@ def name_in_url(url: str, caller: Caller) -> str:
     if found[1] != caller.account:
         raise no_queue()
     return found[2]
+
+
+def is_arn(arn: object) -> bool:
+    """Whether this is the ARN of a queue, whoever's it is."""
+    return isinstance(arn, str) and _ARN.fullmatch(arn) is not None
 
 
 def name_in_arn(arn: str, caller: Caller) -> str | None:

@@ -39,11 +39,12 @@ def held_by(handle: str, queue: Queue) -> Held:
     """
     try:
         number, received_at_ms, receipt, group = _open(handle).split(" ", _PARTS - 1)
-        own, received = int(number), int(received_at_ms)
+        of_queue, received = int(number), int(received_at_ms)
     except ValueError:
-        raise _not_a_receipt(handle) from None
-    if own != queue.id:
-        raise _not_a_receipt(handle)
+        problem = f'The input receipt handle "{handle}" is not a valid receipt handle.'
+        raise Refused("ReceiptHandleIsInvalid", problem) from None
+    if of_queue != queue.id:
+        raise Refused("ReceiptHandleIsInvalid", f'The receipt handle "{handle}" is not valid for this queue.')
     message = Message(id="", body=b"", sent_at_ms=0, group=group or None)
     return Held(Delivery(message=message, queue=queue.name, receipt=receipt, receive_count=1), received)
 
@@ -63,14 +64,7 @@ def task_of(handle: str) -> tuple[str, str]:
         found = json.loads(_open(handle))
         return str(found["taskId"]), str(found["sourceArn"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise Refused(
-            "InvalidParameterValue", "Value for parameter TaskHandle is invalid. Reason: The task handle is not valid."
-        ) from None
-
-
-def _not_a_receipt(handle: str) -> Refused:
-    problem = f'The input receipt handle "{handle}" is not a valid receipt handle.'
-    return Refused("ReceiptHandleIsInvalid", problem)
+        raise Refused("InvalidParameterValue", "Value for parameter TaskHandle is invalid.") from None
 
 
 def _open(handle: str) -> str:

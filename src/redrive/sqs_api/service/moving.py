@@ -17,6 +17,10 @@ from redrive.sqs_api.service.wording import checked_range
 
 _MOST_LISTED = 10
 _RUNNING = "RUNNING"
+_MISSING, _NO_SOURCE = "AWS.SimpleQueueService.NonExistentQueue", "CouldNotDetermineMessageSource"
+"""Why a task failed. Source: Amazon SQS developer guide, "Troubleshoot dead-letter queue redrive"; recorded answers."""
+_NO_QUEUE = "does not exist"
+"""In the engine's words; its other reasons are all that a message has no queue to go back to."""
 
 
 def start(tables: Tables, request: Request, caller: Caller) -> dict[str, Any]:
@@ -59,7 +63,7 @@ def listed(tables: Tables, request: Request, caller: Caller) -> dict[str, Any]:
 def cancel(tables: Tables, request: Request, caller: Caller) -> dict[str, Any]:
     """CancelMessageMoveTask: how many messages it had moved, which stay moved."""
     task, source_arn = task_of(request["TaskHandle"])
-    source = _queue(tables, source_arn, "TaskHandle", caller)
+    source = _queue(tables, source_arn, "SourceArn", caller)
     found = next((one for one in tables.engine.moves.list(source.name) if one.id == task), None)
     if found is None:
         raise Refused("ResourceNotFoundException", "Task does not exist.")
@@ -104,7 +108,7 @@ def _told(task: MoveTask, source_arn: str, caller: Caller, *, fifo: bool) -> dic
     if task.rate is not None:
         found["MaxNumberOfMessagesPerSecond"] = task.rate
     if task.failure is not None:
-        found["FailureReason"] = task.failure
+        found["FailureReason"] = _MISSING if _NO_QUEUE in task.failure else _NO_SOURCE
     return found
 
 

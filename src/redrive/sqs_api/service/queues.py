@@ -1,8 +1,7 @@
-"""Queues: create, look, change, purge, delete; tags and permissions. Each is done in one transaction."""
+"""Queues: create, look, change, purge, delete; tags. Each is done in one transaction."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,8 +12,8 @@ from redrive.sqlite.queues import Queue
 from redrive.sqlite.tables import Tables
 from redrive.sqs_api.calls import Caller, Refused
 from redrive.sqs_api.service.addresses import FIFO, arn_of, name_in_url, no_queue, queue_called, url_of, wire_name
-from redrive.sqs_api.service.settings import COUNTS, READABLE, Settings, unknown_attribute
-from redrive.sqs_api.service.wording import bad_value, checked_range
+from redrive.sqs_api.service.settings import COUNTS, READABLE, Settings, plain, unknown_attribute
+from redrive.sqs_api.service.wording import bad_value, checked_range, missing
 
 Request = Mapping[str, Any]
 Operation = Callable[[Tables, Request, Caller], dict[str, Any]]
@@ -25,42 +24,11 @@ _PURGE_EVERY_MS = 60_000
 _MOST_LISTED = 1_000
 _MOST_TAGS = 50
 _LONGEST_KEY, _LONGEST_TAG = 128, 256
-_LABEL = re.compile(r"[A-Za-z0-9_-]{1,80}")
-_OWNERS_ALONE = frozenset(
-    {
-        "AddPermission",
-        "CancelMessageMoveTask",
-        "CreateQueue",
-        "DeleteQueue",
-        "ListMessageMoveTasks",
-        "ListQueues",
-        "ListQueueTags",
-        "RemovePermission",
-        "SetQueueAttributes",
-        "StartMessageMoveTask",
-        "TagQueue",
-        "UntagQueue",
-    }
-)
-_GRANTABLE = frozenset(
-    {
-        "*",
-        "ChangeMessageVisibility",
-        "DeleteMessage",
-        "GetQueueAttributes",
-        "GetQueueUrl",
-        "ListDeadLetterSourceQueues",
-        "PurgeQueue",
-        "ReceiveMessage",
-        "SendMessage",
-    }
-)
-_MOST_ACTIONS = 7
 
 
 def create(tables: Tables, request: Request, caller: Caller) -> dict[str, Any]:
     """CreateQueue: the queue's URL; one that is there already has to be set in the same way."""
-    name, given = request["QueueName"], request.get("Attributes") or {}
+    name, given = request["QueueName"], plain(request.get("Attributes") or {})
     fifo = given.get("FifoQueue") == "true"
     _check_name(name, fifo=fifo)
     own = name.removesuffix(FIFO)
@@ -69,7 +37,7 @@ def create(tables: Tables, request: Request, caller: Caller) -> dict[str, Any]:
     if tables.sqs.was_deleted_lately(name, tables.now_ms):
         problem = "You must wait 60 seconds after deleting a queue before you can create another with the same name."
         raise Refused("QueueDeletedRecently", problem)
-    tags = _checked_tags({}, request.get("tags") or {})
+    tags = _checked_tags(name, {}, request.get("tags") or {})
     settings = Settings.new(own, fifo=fifo).with_attributes(given, caller, lambda one: _spec_called(tables, one))
     _write(tables, settings)
     if tags:
@@ -96,14 +64,14 @@ def listed(tables: Tables, request: Request, caller: Caller) -> dict[str, Any]:
 
 def sources(tables: Tables, request: Request, caller: Caller) -> dict[str, Any]:
     """ListDeadLetterSourceQueues."""
-    queue = _asked(tables, request, caller)
+    queue = asked(tables, request, caller)
     names = [wire_name(name, fifo=bool(queue.fifo)) for name in tables.engine.queue_table.sources(queue.name)]
-    return _page("queueUrls", names, request, caller)
+    return {"queueUrls": [], **_page("queueUrls", names, request, caller)}  # the model requires the member
 
 
 def attributes(tables: Tables, request: Request, caller: Caller) -> dict[str, Any]:
     """GetQueueAttributes; counting costs time by the queue's depth, so it is done when a count is asked for."""
-    queue = _asked(tables, request, caller)
+    queue = asked(tables, request, caller)
     names: Sequence[str] = request.get("AttributeNames") or ()
     for name in names:
         if name != "All" and name not in READABLE:
@@ -124,7 +92,7 @@ def attributes(tables: Tables, request: Request, caller: Caller) -> dict[str, An
 
 def set_attributes(tables: Tables, request: Request, caller: Caller) -> dict[str, Any]:
     """SetQueueAttributes."""
-    queue = _asked(tables, request, caller)
+    queue = asked(tables, request, caller)
     given = request["Attributes"]
     if not given:
         raise Refused("MissingParameter", "The request must contain the parameter Attribute.Name.")
@@ -134,20 +102,21 @@ def set_attributes(tables: Tables, request: Request, caller: Caller) -> dict[str
 
 
 def purge(tables: Tables, request: Request, caller: Caller) -> dict[str, Any]:
-    """PurgeQueue: what is in flight too; once a minute."""
-    queue = _asked(tables, request, caller)
+    """PurgeQueue: what is in flight too, and what was remembered of what was sent; once a minute."""
+    queue = asked(tables, request, caller)
     said = tables.sqs.of(queue.id)
     if said.purged_at_ms is not None and tables.now_ms - said.purged_at_ms < _PURGE_EVERY_MS:
         name = wire_name(queue.name, fifo=bool(queue.fifo))
         raise Refused("PurgeQueueInProgress", f"Only one PurgeQueue operation on {name} is allowed every 60 seconds.")
     tables.engine.purge(queue.name)
+    tables.engine.queue_table.forget(queue.id)
     tables.sqs.say(queue.id, said._replace(purged_at_ms=tables.now_ms))
     return {}
 
 
 def delete(tables: Tables, request: Request, caller: Caller) -> dict[str, Any]:
     """DeleteQueue: with all that is in it."""
-    queue = _asked(tables, request, caller)
+    queue = asked(tables, request, caller)
     tables.engine.delete(queue.name)
     tables.engine.became_ready.add(queue.name)  # who waits for a message learns that there is no queue
     tables.sqs.note_deleted(wire_name(queue.name, fifo=bool(queue.fifo)), tables.now_ms)
@@ -156,15 +125,19 @@ def delete(tables: Tables, request: Request, caller: Caller) -> dict[str, Any]:
 
 def tag(tables: Tables, request: Request, caller: Caller) -> dict[str, Any]:
     """TagQueue."""
-    queue = _asked(tables, request, caller)
-    said = tables.sqs.of(queue.id)
-    tables.sqs.say(queue.id, said._replace(tags=_checked_tags(said.tags, request["Tags"])))
+    queue = asked(tables, request, caller)
+    if not request["Tags"]:
+        raise missing("Tags")
+    said, name = tables.sqs.of(queue.id), wire_name(queue.name, fifo=bool(queue.fifo))
+    tables.sqs.say(queue.id, said._replace(tags=_checked_tags(name, said.tags, request["Tags"])))
     return {}
 
 
 def untag(tables: Tables, request: Request, caller: Caller) -> dict[str, Any]:
     """UntagQueue."""
-    queue = _asked(tables, request, caller)
+    queue = asked(tables, request, caller)
+    if not request["TagKeys"]:
+        raise Refused("InvalidParameterValue", "Tag keys must be between 1 and 128 characters in length.")
     said = tables.sqs.of(queue.id)
     left = {key: value for key, value in said.tags.items() if key not in request["TagKeys"]}
     tables.sqs.say(queue.id, said._replace(tags=left))
@@ -173,44 +146,11 @@ def untag(tables: Tables, request: Request, caller: Caller) -> dict[str, Any]:
 
 def tags(tables: Tables, request: Request, caller: Caller) -> dict[str, Any]:
     """ListQueueTags."""
-    found = tables.sqs.of(_asked(tables, request, caller).id).tags
+    found = tables.sqs.of(asked(tables, request, caller).id).tags
     return {"Tags": dict(found)} if found else {}
 
 
-def add_permission(tables: Tables, request: Request, caller: Caller) -> dict[str, Any]:
-    """AddPermission: a statement of the queue's policy. It is kept and shown; this endpoint asks nobody's policy."""
-    queue = _asked(tables, request, caller)
-    label, actions = request["Label"], request["Actions"]
-    _check_permission(label, request["AWSAccountIds"], actions)
-    policy = _policy(tables, queue, caller)
-    if any(one.get("Sid") == label for one in policy["Statement"]):
-        raise bad_value("Label", label, "Already exists.")
-    principals = [f"arn:aws:iam::{account}:root" for account in request["AWSAccountIds"]]
-    grants = [f"SQS:{action}" for action in actions]
-    statement = {
-        "Sid": label,
-        "Effect": "Allow",
-        "Principal": {"AWS": principals[0] if len(principals) == 1 else principals},
-        "Action": grants[0] if len(grants) == 1 else grants,
-        "Resource": arn_of(wire_name(queue.name, fifo=bool(queue.fifo)), caller),
-    }
-    _keep_policy(tables, queue, {**policy, "Statement": [*policy["Statement"], statement]})
-    return {}
-
-
-def remove_permission(tables: Tables, request: Request, caller: Caller) -> dict[str, Any]:
-    """RemovePermission."""
-    queue = _asked(tables, request, caller)
-    policy, label = _policy(tables, queue, caller), request["Label"]
-    left = [one for one in policy["Statement"] if one.get("Sid") != label]
-    if len(left) == len(policy["Statement"]):
-        raise bad_value("Label", label, "can't find label on existing policy")
-    _keep_policy(tables, queue, {**policy, "Statement": left} if left else None)
-    return {}
-
-
 OPERATIONS: Mapping[str, Operation] = {
-    "AddPermission": add_permission,
     "CreateQueue": create,
     "DeleteQueue": delete,
     "GetQueueAttributes": attributes,
@@ -219,14 +159,18 @@ OPERATIONS: Mapping[str, Operation] = {
     "ListQueueTags": tags,
     "ListQueues": listed,
     "PurgeQueue": purge,
-    "RemovePermission": remove_permission,
     "SetQueueAttributes": set_attributes,
     "TagQueue": tag,
     "UntagQueue": untag,
 }
 
 
-def _asked(tables: Tables, request: Request, caller: Caller) -> Queue:
+def asked(tables: Tables, request: Request, caller: Caller) -> Queue:
+    """The queue of the request's URL.
+
+    Raises:
+        Refused: If there is none.
+    """
     return queue_called(tables, name_in_url(request["QueueUrl"], caller))
 
 
@@ -240,7 +184,10 @@ def _write(tables: Tables, settings: Settings) -> None:
     except QueueNotFound:  # its dead-letter queue was deleted meanwhile
         raise Refused("InvalidParameterValue", "The queue's dead letter target does not exist.") from None
     number = tables.engine.queue_table.named(settings.spec.name).id
-    tables.sqs.say(number, tables.sqs.of(number)._replace(attributes=settings.said))
+    before = tables.sqs.of(number)
+    if before.attributes != settings.said:
+        tables.sqs.say(number, before._replace(attributes=settings.said))
+        tables.engine.queue_table.note_changed(number, tables.now_ms)
 
 
 def _created_before(tables: Tables, name: str, given: Mapping[str, str], caller: Caller) -> dict[str, Any]:
@@ -300,7 +247,7 @@ def _page(member: str, names: Sequence[str], request: Request, caller: Caller) -
     return found
 
 
-def _checked_tags(before: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+def _checked_tags(name: str, before: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     for key, value in given.items():
         if not 1 <= len(key) <= _LONGEST_KEY or key.lower().startswith("aws:"):
             raise bad_value("Tag.Key", key, "A key has 1 to 128 characters and must not begin with aws:.")
@@ -308,41 +255,5 @@ def _checked_tags(before: Mapping[str, str], given: Mapping[str, str]) -> dict[s
             raise bad_value("Tag.Value", value, "A value has at most 256 characters.")
     found = {**before, **given}
     if len(found) > _MOST_TAGS:
-        raise Refused("InvalidParameterValue", f"Too many tags added for queue. A queue has at most {_MOST_TAGS}.")
+        raise Refused("InvalidParameterValue", f"Too many tags added for queue {name}.")
     return found
-
-
-def _check_permission(label: str, accounts: Sequence[str], actions: Sequence[str]) -> None:
-    if not _LABEL.fullmatch(label):
-        raise bad_value("Label", label, "It takes 1 to 80 alphanumeric characters, hyphens and underscores.")
-    if not accounts or not actions:
-        raise Refused("MissingParameter", "The request must contain the parameter AWSAccountId and ActionName.")
-    if len(actions) > _MOST_ACTIONS:
-        problem = f"{len(actions)} Actions were found, maximum allowed is {_MOST_ACTIONS}."
-        raise Refused("OverLimit", problem)
-    for account in accounts:
-        if not (account.isascii() and account.isdecimal() and len(account) == len("123456789012")):
-            raise bad_value("PrincipalId", [account], "Unable to verify.")
-    for action in actions:
-        if action in _OWNERS_ALONE:
-            raise bad_value("ActionName", f"SQS:{action}", "Only the queue owner is allowed to invoke this action.")
-        if action not in _GRANTABLE:
-            problem = f"Please refer to the appropriate WSDL for a list of valid actions. {action} is none."
-            raise bad_value("ActionName", f"SQS:{action}", problem)
-
-
-def _policy(tables: Tables, queue: Queue, caller: Caller) -> dict[str, Any]:
-    text = tables.sqs.of(queue.id).attributes.get("Policy")
-    if text is not None:
-        policy: dict[str, Any] = json.loads(text)
-        statements = policy.get("Statement", [])
-        return {**policy, "Statement": statements if isinstance(statements, list) else [statements]}
-    arn = arn_of(wire_name(queue.name, fifo=bool(queue.fifo)), caller)
-    return {"Version": "2008-10-17", "Id": f"{arn}/SQSDefaultPolicy", "Statement": []}
-
-
-def _keep_policy(tables: Tables, queue: Queue, policy: Mapping[str, Any] | None) -> None:
-    said = tables.sqs.of(queue.id)
-    others = {name: value for name, value in said.attributes.items() if name != "Policy"}
-    kept = others if policy is None else {**others, "Policy": json.dumps(policy)}
-    tables.sqs.say(queue.id, said._replace(attributes=kept))

@@ -10,17 +10,16 @@ from typing import Any
 from redrive import attributes as rules
 from redrive.message import Delivery
 from redrive.sqlite.queues import Queue
-from redrive.sqs_api.calls import Caller, Refused
+from redrive.sqs_api.calls import QUERY, Caller, Refused
 from redrive.sqs_api.service.addresses import arn_of, wire_name
 from redrive.sqs_api.service.handles import receipt_handle
 from redrive.sqs_api.service.sending import TRACE
 from redrive.sqs_api.service.settings import unknown_attribute
-from redrive.sqs_api.service.wording import bad_value, checked_range, not_for_this_kind
+from redrive.sqs_api.service.wording import checked_id, checked_range, not_for_this_kind
 
 _MOST = 10
 _LONGEST_WAIT = 20
 LONGEST_VISIBILITY = 43_200
-_LONGEST_ATTEMPT = 128
 _ALL = frozenset(
     {
         "SenderId",
@@ -34,7 +33,7 @@ _ALL = frozenset(
         "DeadLetterQueueSourceArn",
     }
 )
-_EVERYTHING = frozenset({"All", ".*"})
+_EVERYTHING = frozenset({"All", "*", ".*"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class Wanted:
         return None
 
 
-def wanted(request: Mapping[str, Any]) -> Wanted:
+def wanted(request: Mapping[str, Any], caller: Caller) -> Wanted:
     """What is asked for.
 
     Raises:
@@ -73,11 +72,9 @@ def wanted(request: Mapping[str, Any]) -> Wanted:
     if visibility is not None:
         checked_range("VisibilityTimeout", visibility, 0, LONGEST_VISIBILITY)
     attempt = request.get("ReceiveRequestAttemptId")
-    if attempt is not None and not (attempt.isascii() and attempt.isprintable() and " " not in attempt and attempt):
-        raise bad_value("ReceiveRequestAttemptId", attempt, "It takes alphanumeric and punctuation characters.")
-    if attempt is not None and len(attempt) > _LONGEST_ATTEMPT:
-        raise bad_value("ReceiveRequestAttemptId", attempt, "It can be at most 128 characters long.")
-    system = [*request.get("AttributeNames", ()), *request.get("MessageSystemAttributeNames", ())]
+    if attempt is not None:
+        checked_id("ReceiveRequestAttemptId", attempt)
+    system = _asked_system(request, caller)
     return Wanted(
         most=1 if most is None else most,
         visibility=visibility,
@@ -106,6 +103,12 @@ def told(queue: Queue, delivery: Delivery, want: Wanted, caller: Caller, now_ms:
     if want.names and delivery.message.attributes:
         _tell_attributes(found, delivery, want.names)
     return found
+
+
+def _asked_system(request: Mapping[str, Any], caller: Caller) -> Sequence[str]:
+    """JSON adds what both members ask for; in Query the older one counts if it is there. Source: recorded answers."""
+    older, newer = request.get("AttributeNames", ()), request.get("MessageSystemAttributeNames", ())
+    return older or newer if caller.protocol == QUERY else [*older, *newer]
 
 
 def _system(names: Sequence[str]) -> frozenset[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +20,13 @@ from redrive.sqlite.queues import Queue
 from redrive.sqlite.tables import Tables
 from redrive.sqs_api.calls import Refused
 from redrive.sqs_api.service.settings import LARGEST_MESSAGE
-from redrive.sqs_api.service.wording import bad_value, missing, not_for_this_kind, refusal_of
+from redrive.sqs_api.service.wording import bad_value, checked_id, missing, not_for_this_kind, refusal_of
 
 TRACE = "AWS.TraceHeader"
 """Under which the X-Ray trace header is kept among a message's attributes: no client may give one such a name."""
 _TRACE = "AWSTraceHeader"
 _LONGEST_DELAY = 900
 _UNFIT = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_ID = re.compile(r"[!-~]{1,128}")
 _SEQUENCE_DIGITS = 20
 _VALUES = {"String": "StringValue", "Number": "StringValue", "Binary": "BinaryValue"}
 
@@ -58,6 +57,11 @@ class Entry:
         return told
 
 
+_INVALID = "One or more parameters are invalid."
+
+Send = Callable[[Tables, Queue, Sequence[Entry]], list[dict[str, Any] | Refused]]
+
+
 def entry_of(request: Mapping[str, Any]) -> Entry:
     """What a sender gave; it is checked as far as that goes without the queue.
 
@@ -67,11 +71,11 @@ def entry_of(request: Mapping[str, Any]) -> Entry:
     text = request.get("MessageBody")
     if not text:
         raise missing("MessageBody")
-    if _UNFIT.search(text):
+    if unfit := _UNFIT.search(text):
         raise Refused(
             "InvalidMessageContents",
-            "Invalid characters found. Valid unicode characters are #x9 | #xA | #xD | #x20 to #xD7FF | "
-            "#xE000 to #xFFFD | #x10000 to #x10FFFF.",
+            f"Invalid binary character '#x{ord(unfit[0]):X}' was found in the message body, the set of allowed "
+            "characters is #x9 | #xA | #xD | [#x20-#xD7FF] | [#xE000-#xFFFD] | [#x10000-#x10FFFF].",
         )
     body = text.encode()
     given = request.get("MessageAttributes")
@@ -94,12 +98,30 @@ def entry_of(request: Mapping[str, Any]) -> Entry:
 def send(tables: Tables, queue: Queue, entries: Sequence[Entry]) -> list[dict[str, Any] | Refused]:
     """Send them in this transaction; for each, what its sender is told."""
     tables.refuse_if_full()
-    refused = [_refused(queue, one) for one in entries]
+    refused = [_refused(queue, one) or _too_long(queue, one) for one in entries]
     fit = [one for one, problem in zip(entries, refused, strict=True) if problem is None]
     outgoing = [_outgoing(queue, one, tables.now_ms) for one in fit]
     results = iter(tables.engine.send(queue.name, outgoing, tables.now_ms) if outgoing else [])
     ids = iter(one.message.id for one in outgoing)
     return [problem or _told(one, next(ids), next(results)) for one, problem in zip(entries, refused, strict=True)]
+
+
+def send_batch(tables: Tables, queue: Queue, entries: Sequence[Entry]) -> list[dict[str, Any] | Refused]:
+    """Likewise, as a batch is answered: what an entry lacks for a FIFO queue refuses all. Source: recorded answers.
+
+    Raises:
+        Refused: If one lacks a group or a deduplication id, or has what is for the other kind of queue.
+    """
+    for one in entries:
+        if problem := _refused(queue, one):
+            raise Refused("InvalidParameterValue", problem.message)
+    return [_in_a_batch(one) for one in send(tables, queue, entries)]
+
+
+def _in_a_batch(answer: dict[str, Any] | Refused) -> dict[str, Any] | Refused:
+    if isinstance(answer, Refused):
+        return Refused(answer.code, answer.message.replace(_INVALID, "One or more parameters cannot be validated."))
+    return answer
 
 
 def _told(one: Entry, identity: str, result: BrokerError | Sent | None) -> dict[str, Any] | Refused:
@@ -108,12 +130,15 @@ def _told(one: Entry, identity: str, result: BrokerError | Sent | None) -> dict[
     return one.answer(identity if result is None else result.id, result)
 
 
+def _too_long(queue: Queue, one: Entry) -> Refused | None:
+    if one.size <= queue.largest_message:
+        return None
+    problem = f"{_INVALID} Reason: Message must be shorter than {queue.largest_message} bytes."
+    return Refused("InvalidParameterValue", problem)
+
+
 def _refused(queue: Queue, one: Entry) -> Refused | None:
-    if one.size > queue.largest_message:
-        reason = (
-            f"One or more parameters are invalid. Reason: Message must be shorter than {queue.largest_message} bytes."
-        )
-        return Refused("InvalidParameterValue", reason)
+    """What is for the other kind of queue, or missing for this one."""
     if not queue.fifo:
         return (
             None if one.deduplication_id is None else not_for_this_kind("MessageDeduplicationId", one.deduplication_id)
@@ -140,8 +165,17 @@ def _outgoing(queue: Queue, one: Entry, now_ms: int) -> Outgoing:
         attribute_types=one.types,
         group=one.group,
     )
-    delay = None if one.delay is None or queue.fifo else float(one.delay)
+    delay = None if one.delay is None or queue.fifo else float(one.delay)  # in a FIFO queue 0 says nothing
     return Outgoing(message=message, delay=delay, deduplication_id=one.deduplication_id)
+
+
+def size_of(request: Mapping[str, Any]) -> int:
+    """The bytes of what may be no message: a batch is measured before its messages are looked at one by one."""
+    size = len((request.get("MessageBody") or "").encode())
+    for name, value in (request.get("MessageAttributes") or {}).items():
+        texts = name, value.get("DataType") or "", value.get("StringValue") or ""
+        size += sum(len(text.encode()) for text in texts) + len(value.get("BinaryValue") or b"")
+    return size
 
 
 def _attributes(given: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str] | None, int]:
@@ -149,7 +183,12 @@ def _attributes(given: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str
     values: dict[str, str] = {}
     types: dict[str, str] = {}
     size = 0
+    if len(given) > rules.MOST:
+        problem = f"Number of message attributes [{len(given)}] exceeds the allowed maximum [{rules.MOST}]."
+        raise Refused("InvalidParameterValue", problem)
     for name, value in given.items():
+        if not name:
+            raise Refused("InvalidParameterValue", "The request must contain non-empty message attribute name.")
         kind = value.get("DataType") or ""
         content = _content(name, kind, value)
         raw = content if isinstance(content, bytes) else content.encode()
@@ -157,8 +196,8 @@ def _attributes(given: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str
         if kind != "String":
             types[name] = kind
         size += len(name.encode()) + len(kind.encode()) + len(raw)
-    if problem := rules.refused(values, types or None):
-        raise Refused("InvalidParameterValue", str(problem))
+    if wrong := rules.refused(values, types or None):
+        raise Refused("InvalidParameterValue", str(wrong))
     return values, types or None, size
 
 
@@ -167,8 +206,8 @@ def _content(name: str, kind: str, value: Mapping[str, Any]) -> str | bytes:
     if member is None:
         raise Refused(
             "InvalidParameterValue",
-            f"The message attribute '{name}' has an invalid message attribute type, "
-            "the set of supported type prefixes is Binary, Number, and String.",
+            f"The type of message (user) attribute '{name}' is invalid. "
+            "You must use only the following supported type prefixes: Binary, Number, String.",
         )
     if value.get("StringListValues") or value.get("BinaryListValues"):
         raise Refused(
@@ -200,7 +239,4 @@ def _trace(given: Mapping[str, Any] | None) -> str | None:
 
 def _id(parameter: str, request: Mapping[str, Any]) -> str | None:
     value: str | None = request.get(parameter)
-    if value is None or _ID.fullmatch(value):
-        return value
-    reason = f"{parameter} can only include alphanumeric and punctuation characters. 1 to 128 in length."
-    raise bad_value(parameter, value, reason)
+    return None if value is None else checked_id(parameter, value)

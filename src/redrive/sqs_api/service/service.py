@@ -21,13 +21,13 @@ from redrive.sqlite.signals import BACKSTOP
 from redrive.sqlite.tables import T, Tables, Work
 from redrive.sqlite.writer import Database, FileDatabase
 from redrive.sqs_api.calls import Caller, QueueCounts, Refused
-from redrive.sqs_api.service import batches, moving, queues, receiving, sending, settling
+from redrive.sqs_api.service import batches, moving, permissions, queues, receiving, sending, settling
 from redrive.sqs_api.service.addresses import FIFO, name_in_url, queue_called, wire_name
 from redrive.sqs_api.service.settings import LARGEST_MESSAGE, seconds
-from redrive.sqs_api.service.wording import refusal_of
+from redrive.sqs_api.service.wording import in_words_of, refusal_of
 
 Request = Mapping[str, Any]
-_IN_ONE_STEP = {**queues.OPERATIONS, **moving.OPERATIONS}
+_IN_ONE_STEP = {**queues.OPERATIONS, **permissions.OPERATIONS, **moving.OPERATIONS}
 
 
 class _Receive:
@@ -36,7 +36,8 @@ class _Receive:
     def __init__(self, name: str, want: receiving.Wanted) -> None:
         self._name, self._want = name, want
         self.own = name.removesuffix(FIFO)
-        self.wait = self.now_ms = 0
+        self.wait, self.now_ms = want.wait or 0, 0
+        """How long to wait: seconds, by the request or else by the queue."""
         self.refused: Refused | None = None
 
     def take(self, tables: Tables) -> Taken:
@@ -50,10 +51,16 @@ class _Receive:
         if self.refused:
             return [], 0.0
         said, self.now_ms = tables.sqs.of(self.queue.id).attributes, tables.now_ms
-        self.wait = seconds(said, "ReceiveMessageWaitTimeSeconds")
+        if want.wait is None:
+            self.wait = seconds(said, "ReceiveMessageWaitTimeSeconds")
         lease = seconds(said, "VisibilityTimeout") if want.visibility is None else want.visibility
-        taken = engine.receive(self.own, limit=want.most, lease=lease, now_ms=tables.now_ms, attempt=want.attempt)
-        if not taken and not want.wait and not self.queue.fifo and engine.is_full(self.own, tables.now_ms):
+        taken = engine.receive(
+            self.own, limit=want.most, lease=lease, now_ms=tables.now_ms, attempt=want.attempt, by_group=True
+        )
+        if not lease:  # the engine's shortest is a millisecond, and whoever asks next may be faster
+            for one in taken:
+                engine.change_visibility(one, 0, tables.now_ms)
+        if not taken and not self.wait and not self.queue.fifo and engine.is_full(self.own, tables.now_ms):
             self.refused = Refused("OverLimit", f"{MOST_IN_FLIGHT} messages are in flight, and more cannot be.")
         return taken, BACKSTOP if taken else until_next(tables, self.own)
 
@@ -85,6 +92,8 @@ class EndpointService:
             return await self._run(lambda tables: step(tables, request, caller))
         except RedriveError as error:
             raise refusal_of(error) from error
+        except Refused as refused:
+            raise in_words_of(caller.protocol, refused) from None
 
     async def metrics(self) -> Sequence[QueueCounts]:
         """Count each queue's messages; costs time by their number."""
@@ -97,7 +106,7 @@ class EndpointService:
 
     async def _send(self, request: Request, caller: Caller) -> Mapping[str, Any]:
         name, entry = name_in_url(request["QueueUrl"], caller), sending.entry_of(request)
-        (answer,) = await self._sent_to(name, [entry])
+        (answer,) = await self._sent_to(name, [entry], sending.send)
         if isinstance(answer, Refused):
             raise answer
         return answer
@@ -108,25 +117,28 @@ class EndpointService:
         read = [_or_refused(one) for one in entries]
         fit = [one for one in read if isinstance(one, sending.Entry)]
         total = sum(one.size for one in fit)
+        if len(fit) < len(read):
+            total = sum(sending.size_of(one) for one in entries)
         if total > LARGEST_MESSAGE:
             problem = f"Batch requests cannot be longer than {LARGEST_MESSAGE} bytes. You have sent {total} bytes."
             raise Refused("BatchRequestTooLong", problem)
-        answers = iter(await self._sent_to(name, fit))
+        answers = iter(await self._sent_to(name, fit, sending.send_batch))
         results = [one if isinstance(one, Refused) else next(answers) for one in read]
         return batches.answer(entries, results)
 
-    async def _sent_to(self, name: str, entries: Sequence[sending.Entry]) -> list[dict[str, Any] | Refused]:
-        answers = await self._run(lambda tables: sending.send(tables, queue_called(tables, name), entries))
+    async def _sent_to(
+        self, name: str, entries: Sequence[sending.Entry], send: sending.Send
+    ) -> list[dict[str, Any] | Refused]:
+        answers = await self._run(lambda tables: send(tables, queue_called(tables, name), entries))
         self._sent[name] += sum(not isinstance(one, Refused) for one in answers)
         return answers
 
     async def _receive(self, request: Request, caller: Caller) -> Mapping[str, Any]:
-        name, want = name_in_url(request["QueueUrl"], caller), receiving.wanted(request)
+        name, want = name_in_url(request["QueueUrl"], caller), receiving.wanted(request, caller)
         receive = _Receive(name, want)
         taken = await taken_within(self._database, receive.own, receive.take, 0.0)
-        wait = receive.wait if want.wait is None else want.wait
-        if not taken and wait:
-            taken = await taken_within(self._database, receive.own, receive.take, wait)
+        if not taken and receive.wait and not receive.refused:
+            taken = await taken_within(self._database, receive.own, receive.take, receive.wait)
         self._received[name] += len(taken)
         if receive.refused:
             raise receive.refused
@@ -135,7 +147,8 @@ class EndpointService:
         return {"Messages": [receiving.told(receive.queue, one, want, caller, receive.now_ms) for one in taken]}
 
     async def _delete(self, request: Request, caller: Caller) -> Mapping[str, Any]:
-        (result,) = await self._deleted_from(name_in_url(request["QueueUrl"], caller), [request["ReceiptHandle"]])
+        name = name_in_url(request["QueueUrl"], caller)
+        (result,) = await self._deleted_from(name, [request["ReceiptHandle"]], settling.delete)
         if result is not None:
             raise result
         return {}
@@ -143,10 +156,11 @@ class EndpointService:
     async def _delete_batch(self, request: Request, caller: Caller) -> Mapping[str, Any]:
         name = name_in_url(request["QueueUrl"], caller)
         entries = batches.entries_of(request, "DeleteMessageBatchRequestEntry")
-        return batches.answer(entries, await self._deleted_from(name, [one["ReceiptHandle"] for one in entries]))
+        handles = [one["ReceiptHandle"] for one in entries]
+        return batches.answer(entries, await self._deleted_from(name, handles, settling.delete_batch))
 
-    async def _deleted_from(self, name: str, handles: Sequence[str]) -> list[Refused | None]:
-        results = await self._run(lambda tables: settling.delete(tables, queue_called(tables, name), handles))
+    async def _deleted_from(self, name: str, handles: Sequence[str], delete: settling.Delete) -> list[Refused | None]:
+        results = await self._run(lambda tables: delete(tables, queue_called(tables, name), handles))
         self._deleted[name] += sum(one is None for one in results)
         return results
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from redrive.errors import DiskNearlyFull, LimitExceeded, QueueConflict, QueueNotFound, RedriveError
-from redrive.sqs_api.calls import Refused
+from redrive.sqs_api.calls import QUERY, Refused
+
+_ID = re.compile(r"[!-~]{1,128}")
 
 
 def bad_value(parameter: str, value: object, reason: str) -> Refused:
@@ -11,9 +15,15 @@ def bad_value(parameter: str, value: object, reason: str) -> Refused:
     return Refused("InvalidParameterValue", f"Value {value} for parameter {parameter} is invalid. Reason: {reason}")
 
 
+def bad_attribute(name: str, reason: str = "") -> Refused:
+    """An attribute of a queue is out of its range."""
+    why = reason and f" Reason: {reason}"
+    return Refused("InvalidAttributeValue", f"Invalid value for the parameter {name}.{why}")
+
+
 def not_for_this_kind(parameter: str, value: object) -> Refused:
     """A parameter belongs to the other kind of queue."""
-    return bad_value(parameter, value, "The request include parameter that is not valid for this queue type")
+    return bad_value(parameter, value, "The request include parameter that is not valid for this queue type.")
 
 
 def missing(parameter: str) -> Refused:
@@ -30,6 +40,25 @@ def checked_range(parameter: str, value: int, least: int, most: int, reason: str
     if not least <= value <= most:
         raise bad_value(parameter, value, reason or f"Must be between {least} and {most}, if provided.")
     return value
+
+
+def checked_id(parameter: str, value: str) -> str:
+    """The id of a group, a message or an attempt.
+
+    Raises:
+        Refused: If it is none.
+    """
+    if not _ID.fullmatch(value):
+        reason = f"{parameter} can only include alphanumeric and punctuation characters. 1 to 128 in length."
+        raise bad_value(parameter, value, reason)
+    return value
+
+
+def in_words_of(protocol: str, refused: Refused) -> Refused:
+    """The Query protocol has kept a former text. Source: recorded answers."""
+    if protocol == QUERY and refused.code == "QueueDoesNotExist":
+        return Refused(refused.code, "The specified queue does not exist for this wsdl version.")
+    return refused
 
 
 def refusal_of(error: RedriveError) -> Refused:
