@@ -69,10 +69,13 @@ class _Sqlite:
 class _Sqs:
     usage = "sqs://REGION"
 
-    def absolute(self, address: str, folder: Path) -> str:  # noqa: ARG002 - it has no file
+    def absolute(self, address: str, folder: Path) -> str:
         from redrive.brokers.sqs.address import parsed as parsed_sqs  # noqa: PLC0415 - likewise
 
-        return str(parsed_sqs(address))
+        found = parsed_sqs(address)
+        if file := found.store_in_a_file:
+            found = found._replace(store_url=_Sqlite().absolute(file, folder))
+        return str(found)
 
     def file_of(self, address: str) -> Path | None:
         from redrive.brokers.sqs.address import parsed as parsed_sqs  # noqa: PLC0415 - likewise
@@ -83,9 +86,12 @@ class _Sqs:
     def connect(self, address: str, clock: Clock) -> tuple[Broker, Store]:
         from redrive.brokers.sqs import SqsBroker  # noqa: PLC0415 - likewise
         from redrive.brokers.sqs import parsed as parsed_sqs  # noqa: PLC0415 - likewise
-        from redrive.stores.dynamodb import DynamoStore  # noqa: PLC0415 - likewise
 
         found = parsed_sqs(address)
+        if file := found.store_in_a_file:
+            return SqsBroker(found), _embedded_store(file, clock)
+        from redrive.stores.dynamodb import DynamoStore  # noqa: PLC0415 - likewise
+
         store = DynamoStore(
             clock,
             table=found.table,
@@ -95,6 +101,14 @@ class _Sqs:
             declare=found.mode,
         )
         return SqsBroker(found), store
+
+
+def _embedded_store(address: str, clock: Clock) -> Store:
+    from redrive.sqlite.writer import FileDatabase  # noqa: PLC0415 - likewise
+    from redrive.stores.sqlite import SqliteStore  # noqa: PLC0415 - likewise
+
+    path, durability = parsed(address)
+    return SqliteStore(FileDatabase(path, clock, durability=durability))
 
 
 _ADAPTERS: dict[str, _Adapter] = {_SQLITE: _Sqlite(), "sqs:": _Sqs()}

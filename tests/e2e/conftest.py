@@ -30,12 +30,16 @@ class CoffeeShop:
         self.shop = f"http://127.0.0.1:{self.shop_port}"
         self.payments = f"http://127.0.0.1:{self.payments_port}"
         self.process: subprocess.Popen[str] | None = None
+        self.broker = f"sqlite:{data / 'coffee.db'}"
+        self.options: list[str] = []
+        self.environment = dict(os.environ)
 
     def start(self) -> None:
         """Start it and wait until it says that it is open."""
         ports = ["--port", str(self.shop_port), "--payments-port", str(self.payments_port)]
         self.process = subprocess.Popen(
-            [*redrive(), "demo", "--data", str(self.data), *ports],
+            [*redrive(), "demo", "--data", str(self.data), *ports, *self.options],
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -131,18 +135,60 @@ class CoffeeShop:
     @contextlib.asynccontextmanager
     async def operations(self) -> AsyncIterator[Operations]:
         """An operator's hands on the shop's broker."""
-        async with Operations.open(f"sqlite:{self.data / 'coffee.db'}") as operations:
+        async with Operations.open(self.broker) as operations:
             yield operations
 
     def cli(self, *arguments: str, code: int = 0) -> list[dict[str, Any]]:
         """Run an operator's command; its JSON lines."""
         folder = Path(__file__).parents[2] / "examples" / "coffee_shop"
         command = [*redrive(), *arguments, "--app", "app:app", "--app-dir", str(folder), "--json"]
-        environment = {**os.environ, "REDRIVE_BROKER": f"sqlite:{self.data / 'coffee.db'}"}
+        environment = {**os.environ, "REDRIVE_BROKER": self.broker}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == code, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+class CoffeeShopOnSqs(CoffeeShop):
+    """The same on `redrive serve` as its Amazon SQS, with two workers; the endpoint can be killed too."""
+
+    def __init__(self, data: Path) -> None:
+        super().__init__(data)
+        self.port = free_port()
+        self.broker = f"sqs://?endpoint_url=http://127.0.0.1:{self.port}&store_url=sqlite:{data / 'store.db'}"
+        self.options = ["--processes", "2"]
+        self.environment["REDRIVE_BROKER"] = self.broker
+        self.endpoint: subprocess.Popen[str] | None = None
+        data.mkdir()
+        self.serve()
+
+    def serve(self) -> None:
+        """Start the endpoint, on the data that it left."""
+        command = [*redrive(), "serve", "--port", str(self.port), "--database", str(self.data / "endpoint.db")]
+        self.endpoint = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert self.endpoint.stdout is not None
+        assert self.endpoint.stdout.readline().startswith("Amazon SQS")
+
+    def kill_endpoint(self) -> None:
+        """`kill -9`."""
+        assert self.endpoint is not None
+        with self.endpoint:
+            self.endpoint.kill()
+
+    def end(self) -> None:
+        super().end()
+        self.kill_endpoint()
+
+
+@pytest.fixture
+def coffee_shop_on_sqs(tmp_path: Path) -> Iterator[CoffeeShopOnSqs]:
+    """The shop on SQS, open."""
+    shop = CoffeeShopOnSqs(tmp_path / "data")
+    try:
+        shop.start()
+        yield shop
+    finally:
+        shop.end()
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def test_facts_and_times_are_read_by_another(path: Path) -> None:
 def test_what_has_no_room_is_left_to_its_lease(path: Path) -> None:
     """A receipt that is too long, and the message after the last slot; one that is let go makes room."""
     board = Board(path)
-    board.hold(Holding("orders", "a", None, "x" * 600))
+    board.hold(Holding("orders", "a", None, "x" * 1_100))
     for number in range(5000):
         board.hold(Holding("orders", "a", None, str(number)))
     assert len(board.held()) == 4096

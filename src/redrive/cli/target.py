@@ -123,8 +123,10 @@ def _located(address: str) -> str:
 
 
 def _must_exist(address: str) -> None:
-    from redrive.connections import file_of  # noqa: PLC0415 - `--help` does not need it
+    from redrive.connections import file_of, has_file  # noqa: PLC0415 - `--help` does not need it
 
+    if not has_file(address):
+        return
     path = file_of(address)
     if not path.exists():
         raise DatabaseUnusable(str(path), "does not exist", "check the address, or start a worker, which makes it")

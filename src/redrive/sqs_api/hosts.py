@@ -86,6 +86,7 @@ def listen(host: str, port: int, *, signed: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio sets it for others' sockets alone
     except (OSError, UnicodeError) as error:
         problem = f"cannot be listened on ({getattr(error, 'strerror', None) or error})"
         remedy = "stop what listens there, or choose another by --host and --port"

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
 
@@ -38,6 +38,7 @@ class Proxy:
         self._faults: deque[tuple[str, Fault]] = deque()
         self.asked: Counter[str] = Counter()
         self._changed = asyncio.Event()
+        self._serving: set[asyncio.Task[None]] = set()
         self.requests: list[Request] = []
         self.port = 0
 
@@ -50,6 +51,26 @@ class Proxy:
         self._faults.extend([(action, fault)] * times)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer on one connection, until it ends or `end` ends it."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        try:
+            async with closing(writer):
+                await self._answer_all(reader, writer)
+        except asyncio.CancelledError:
+            pass  # by `end`
+        finally:
+            self._serving.discard(task)
+
+    async def end(self) -> None:
+        """Cut all connections, on both sides."""
+        serving = list(self._serving)
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving)
+
+    async def _answer_all(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while request := await _request(reader):
                 self.asked[request.action] += 1
@@ -62,8 +83,6 @@ class Proxy:
                 await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
-        finally:
-            writer.close()
 
     async def until_asked(self, action: str) -> None:
         """Wait for the first request of this kind."""
@@ -80,6 +99,10 @@ class Proxy:
 
     async def _ask(self, request: Request) -> Answer:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._upstream)
+        async with closing(writer):
+            return await self._asked(request, reader, writer)
+
+    async def _asked(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Answer:
         body = json.dumps(request.body).encode()
         writer.write(
             b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-amz-json-1.0\r\n"
@@ -91,7 +114,6 @@ class Proxy:
         status = int((await reader.readuntil(b"\r\n")).split()[1])
         head = await reader.readuntil(b"\r\n\r\n")
         raw = await reader.readexactly(_length(head))
-        writer.close()
         return Answer(status, json.loads(raw or b"{}"))
 
 
@@ -104,6 +126,17 @@ async def proxy_for(upstream: int) -> AsyncIterator[Proxy]:
         yield proxy
     finally:
         server.close()
+        await proxy.end()
+
+
+@asynccontextmanager
+async def closing(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 # Faults

@@ -41,6 +41,12 @@ def test_an_address_says_where(address: str, found: SqsAddress) -> None:
     assert not has_file(address)
 
 
+def test_a_store_in_a_file_belongs_into_the_applications_folder() -> None:
+    """For an endpoint on this machine; a relative name is made a full one."""
+    address = "sqs://?endpoint_url=http://127.0.0.1:9324&store_url=sqlite:store.db"
+    assert absolute(address, Path("/shop")).endswith("&store_url=sqlite:/shop/store.db")
+
+
 @pytest.mark.parametrize(
     ("address", "words"),
     [
@@ -58,6 +64,8 @@ def test_an_address_says_where(address: str, found: SqsAddress) -> None:
         ("sqs://?endpoint_url=http://", "use http://HOST:PORT"),
         ("sqs://?endpoint_url=http://x:99999", "use http://HOST:PORT"),
         ("sqs://?store_url=x", "use http://HOST:PORT"),
+        ("sqs://?store_url=sqlite:store.db", "seen by this machine alone"),
+        ("sqs://?endpoint_url=https://sqs.example&store_url=sqlite:store.db", "seen by this machine alone"),
     ],
 )
 def test_what_is_not_known_is_named_with_what_is(address: str, words: str) -> None:

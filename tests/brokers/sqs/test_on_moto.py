@@ -34,6 +34,7 @@ _HANGS = {
 }
 
 
+@pytest.mark.long  # the same suite runs at our own endpoint each time
 class TestOnMoto(SqsSuite):
     """SqsBroker at moto's server, whose time can be made to pass."""
 

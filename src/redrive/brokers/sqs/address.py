@@ -13,6 +13,7 @@ SCHEME = "sqs:"
 TABLE = "redrive"
 """Name of the store's table, unless the address says another."""
 _OPTIONS = ("endpoint_url", "store_url", "table", "declare", "account", "prefix")
+_SQLITE = "sqlite:"
 _REGION = re.compile(r"[a-z0-9-]*")
 _ACCOUNT = re.compile(r"\d{12}|")
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{0,40}")
@@ -30,7 +31,8 @@ class SqsAddress(NamedTuple):
     endpoint_url: str | None = None
     """Another endpoint than Amazon's: `redrive serve`, or a stand-in for tests."""
     store_url: str | None = None
-    """Another endpoint for the store; None: `endpoint_url` is DynamoDB's too."""
+    """Another endpoint for the store; None: `endpoint_url` is DynamoDB's too. Where that is on this machine, it may be
+    a file: `sqlite:FILE`."""
     table: str = TABLE
     """The DynamoDB table of the store."""
     declare: Mode | None = None
@@ -48,6 +50,11 @@ class SqsAddress(NamedTuple):
     def is_local(self) -> bool:
         """Whether its endpoint is on this machine."""
         return _is_loopback(self.endpoint_url)
+
+    @property
+    def store_in_a_file(self) -> str | None:
+        """The address of the embedded store; None: the store is DynamoDB."""
+        return self.store_url if (self.store_url or "").startswith(_SQLITE) else None
 
     @property
     def store_endpoint(self) -> str | None:
@@ -90,9 +97,14 @@ def parsed(address: str) -> SqsAddress:
 
 
 def _checked(address: str, region: str, options: dict[str, str]) -> SqsAddress:
-    for name in ("endpoint_url", "store_url"):
+    in_a_file = options.get("store_url", "").startswith(_SQLITE)
+    for name in ("endpoint_url",) if in_a_file else ("endpoint_url", "store_url"):
         if name in options:
             _check_endpoint(address, name, options[name])
+    if in_a_file and not _is_loopback(options.get("endpoint_url")):
+        subject = f"store_url {options['store_url']!r} of broker {address!r}"
+        remedy = "leave it out, and the store is DynamoDB; a file will do where endpoint_url is on this machine"
+        raise DeclarationError(subject, "is seen by this machine alone, and the broker by others", remedy)
     for name, allowed, remedy in (
         ("table", _TABLE, "use 3 to 255 of A-Z a-z 0-9 _ . -"),
         ("declare", re.compile("create|verify"), "it is one of create, verify"),
