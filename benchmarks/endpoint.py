@@ -87,6 +87,8 @@ def _measured(endpoint: Endpoint, folder: Path, options: argparse.Namespace, con
     try:
         with serving(endpoint, home) as server:
             found["start-up"] = server.started_in
+            if endpoint.name == ENDPOINTS[0].name:
+                found["transport"] = _transport(server, options, console)
             for measure in dict.fromkeys(row[1] for row in _ROWS):
                 count = next(row[3] for row in _ROWS if row[1] == measure) // (50 if options.short else 1)
                 count = max(80, count // _SLOW.get(endpoint.name, 1) // 80 * 80)
@@ -98,8 +100,18 @@ def _measured(endpoint: Endpoint, folder: Path, options: argparse.Namespace, con
     return found
 
 
-def _load(measure: str, server: Serving, count: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "endpoints.load", measure, server.url, str(count)]
+def _transport(server: Serving, options: argparse.Namespace, console: Console) -> dict[str, list[float]]:
+    """The worker and the bare loop, by turns, so that what else the machine does falls on both."""
+    found: dict[str, list[float]] = {"worker": [], "bare": []}
+    for _ in range(options.repeat):
+        for name, rates in found.items():
+            rates.append(_load(name, server, 480 if options.short else 16_000, "endpoints.transport")["rate"])
+    console.print(f"transport: {found}")
+    return found
+
+
+def _load(measure: str, server: Serving, count: int, module: str = "endpoints.load") -> dict[str, float]:
+    command = [sys.executable, "-m", module, measure, server.url, str(count)]
     environment = {**os.environ, "PYTHONPATH": str(_HERE)}
     done = subprocess.run(  # noqa: S603 - our own script
         command, env=environment, cwd=_HERE, capture_output=True, text=True, timeout=600, check=True
@@ -141,6 +153,10 @@ def rows(found: Sequence[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
     for title, measure, number, _, asked in _ROWS:
         yield title, asked, *(_median(one, measure, number) for one in found)
     yield "start-up to first answer, s", "0.7", *(shown(one.get("start-up")) for one in found)
+    transport = [one.get("transport") for one in found]
+    for name, title in (("worker", "drained by a worker of redrive"), ("bare", "by a bare aiobotocore loop")):
+        yield title, "", *("" if one is None else shown(statistics.median(one[name])) for one in transport)
+    yield "worker ÷ bare loop", "0.8", *("" if one is None else _ratio(one) for one in transport)
     yield "on disk when answered", "yes", *("yes" if one["durable"] else "no" for one in found)
 
 
@@ -149,6 +165,10 @@ def _table(found: Sequence[dict[str, Any]]) -> Table:
     for row in rows(found):
         table.add_row(*row)
     return table
+
+
+def _ratio(transport: dict[str, list[float]]) -> str:
+    return shown(statistics.median(transport["worker"]) / statistics.median(transport["bare"]))
 
 
 def _median(one: dict[str, Any], measure: str, number: str) -> str:

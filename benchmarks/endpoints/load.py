@@ -49,7 +49,7 @@ async def send_alone(url: str, count: int) -> Numbers:
 async def drain(url: str, count: int) -> Numbers:
     """Messages a second, received and deleted in tens, by eight clients."""
     queue = await _queue(url)
-    await _fill(url, queue, count)
+    await fill(url, queue, count)
     return await _drained(url, queue, count)
 
 
@@ -109,15 +109,17 @@ async def _rate(url: str, count: int, one: Callable[[Client], Awaitable[int]]) -
         nonlocal left
         async with Client(url) as client:
             while left > 0:
-                left -= await one(client)
+                sent = await one(client)
+                left -= sent  # not in one line: it would be read before the wait
 
     began = time.perf_counter()
     await asyncio.gather(*(work() for _ in range(CLIENTS)))
     return {"rate": (count - left) / (time.perf_counter() - began)}
 
 
-async def _fill(url: str, queue: str, count: int) -> None:
-    entries = [{"Id": str(number), "MessageBody": BODY} for number in range(_BATCH)]
+async def fill(url: str, queue: str, count: int, body: str = BODY) -> None:
+    """Send `count` messages, in tens."""
+    entries = [{"Id": str(number), "MessageBody": body} for number in range(_BATCH)]
 
     async def work(share: int) -> None:
         async with Client(url) as client:
