@@ -106,8 +106,10 @@ SENTENCES: list[tuple[Callable[[], RedriveError], str]] = [
     ),
     (
         lambda: ValueTooLarge("claims", "k", 11, 10),
-        "entry 'k' of 'claims' has 11 bytes, over the store's limit of 10; "
-        "keep the content elsewhere, and its key here",
+        (
+            "entry 'k' of 'claims' has 11 bytes, over the store's limit of 10; "
+            "keep the content elsewhere, and its key here"
+        ),
     ),
     (
         lambda: ClaimLost("k"),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+from dataclasses import replace
+from functools import partial
+
 import pytest
 
 from redrive.broker import Acknowledge, Forward, Outgoing, QueueSpec, Return
 from redrive.errors import LimitExceeded, QueueNotFound, StaleReceipt
 from redrive.message import Delivery
-from tests.sqlite.driven import BEGIN_MS, driven
+from redrive.sqlite.engine import Engine
+from tests.sqlite.driven import BEGIN_MS, bodies_of, driven
 
 PLAIN = QueueSpec(name="plain")
 OTHER = QueueSpec(name="other")
@@ -188,3 +193,53 @@ def test_a_message_may_be_faster_than_its_queue() -> None:
         assert engine.bodies("slow") == ["at once"]
         engine.let_pass(60.0)
         assert "later" in engine.bodies("slow")
+
+
+def test_a_receive_may_take_all_of_a_group_first() -> None:
+    """As Amazon SQS does; otherwise it takes from as many groups as there are. Source: Amazon SQS, ReceiveMessage."""
+    for by_group, expected in ((True, ["a1", "a2", "a3", "b1"]), (False, ["a1", "a2", "b1", "b2"])):
+        with driven(LINE) as engine:
+            for body in ("a1", "b1", "a2", "b2", "a3"):
+                engine.sent("line", body, group=body[0])
+            now_ms = engine.now_ms
+            ask = partial(Engine.receive, queue="line", limit=4, lease=9.0, now_ms=now_ms, by_group=by_group)
+            assert bodies_of(engine.do(ask)) == expected
+
+
+def test_a_queue_may_forget_what_was_sent() -> None:
+    """Its own, and no other's: the same id is no duplicate then."""
+    with driven(LINE, LINE_DEAD) as engine:
+        for queue in ("line", "line-dead"):
+            engine.sent(queue, "x", key="1")
+        table = engine.engine.queue_table
+        engine.do(lambda _: table.forget(table.named("line").id))
+        assert not engine.sent("line", "x", key="1").duplicate
+        assert engine.sent("line-dead", "x", key="1").duplicate
+
+
+def test_what_others_keep_of_a_queue_can_change_it_too() -> None:
+    """The time of its last change is that one then."""
+    with driven(PLAIN, OTHER) as engine:
+        engine.let_pass(1.0)
+        table = engine.engine.queue_table
+        engine.do(lambda _: table.note_changed(table.named("plain").id, engine.now_ms))
+        assert table.times_ms("plain") == (BEGIN_MS, BEGIN_MS + 1_000)
+        assert table.times_ms("other") == (BEGIN_MS, BEGIN_MS)
+
+
+def test_a_message_is_as_large_as_amazon_counts_it() -> None:
+    """Bytes before base64, the texts of types, and nothing of what only Amazon may name. Source: Amazon SQS, quotas."""
+    with driven(QueueSpec(name="small", largest_message=1_024)) as engine:
+        for attributes, types, size in (
+            ({"k": "\u00e9"}, None, 3),
+            ({"k": "1"}, {"k": "Number.int"}, 12),
+            ({"k": base64.b64encode(b"x" * 100).decode()}, {"k": "Binary"}, 107),
+            ({"k": base64.b64encode(b"x" * 101).decode()}, {"k": "Binary"}, 108),
+            ({"k": base64.b64encode(b"x" * 102).decode()}, {"k": "Binary"}, 109),
+            ({"AWS.TraceHeader": "x" * 500}, None, 0),
+        ):
+            for more, refused in ((0, False), (1, True)):
+                body = engine.message("a" * (1_024 - size + more))
+                one = Outgoing(message=replace(body, attributes=attributes, attribute_types=types))
+                (result,) = engine.do(partial(Engine.send, queue="small", messages=[one], now_ms=engine.now_ms))
+                assert isinstance(result, LimitExceeded) is refused

@@ -12,6 +12,8 @@ from redrive.sqs_api.forms import tree
 from redrive.sqs_api.responses import Response, response
 
 _KIND = b"text/xml"
+_OF_NO_QUEUE = frozenset({"CreateQueue", "ListQueues"})
+"""What cannot be asked of a queue's URL. Source: recorded answers of SQS."""
 
 
 class AwsQuery:
@@ -28,7 +30,7 @@ class AwsQuery:
         """
         found = self._contract.operations.get(action)
         if found is None:
-            raise Refused("InvalidAction", f"The action {action} is not valid for this endpoint.")
+            raise _no_action(action)
         return found
 
     def request(self, operation: Operation, given: dict[str, str], path: str, base_url: str) -> Request:
@@ -37,6 +39,8 @@ class AwsQuery:
         Raises:
             Refused: If it is not what the operation takes.
         """
+        if path != "/" and operation.name in _OF_NO_QUEUE:
+            raise _no_action(operation.name)
         document = operation.form(tree(given))
         if isinstance(document, dict) and "QueueUrl" not in document and path != "/":
             document["QueueUrl"] = base_url + path
@@ -53,6 +57,10 @@ class AwsQuery:
         named = self._contract.naming(refused.code)
         body = xml.error(named.fault, named.query, refused.message, request_id)
         return response(named.status, _KIND, body, (b"x-amzn-requestid", request_id.encode()))
+
+
+def _no_action(action: str) -> Refused:
+    return Refused("InvalidAction", f"The action {action} is not valid for this endpoint.")
 
 
 def unknown() -> Response:

@@ -141,6 +141,8 @@ class Door:
         return self._query.answer(operation, await self._call(asked, operation, request, caller), request_id)
 
     async def _call(self, asked: _Asked, operation: Operation, request: Request, caller: Caller) -> Mapping[str, Any]:
+        if operation.name == "SendMessage" and (trace := asked.headers.get(b"x-amzn-trace-id")):
+            request.setdefault("MessageSystemAttributes", {}).setdefault("AWSTraceHeader", _text(trace))
         call = self._service.call(operation.name, request, caller)
         return await (self._polls.run(call, asked.receive) if operation.name == _WAITING else call)
 
@@ -179,6 +181,10 @@ class Door:
         except Exception:  # noqa: BLE001 - likewise
             _log.exception("the metrics failed")
             return response(500, _TEXT, b"the metrics failed; the log says why\n")
+
+
+def _text(header: bytes) -> dict[str, str]:
+    return {"DataType": "String", "StringValue": header.decode("latin-1")}
 
 
 def _knows_a_key(authorization: bytes, keys: Mapping[str, str]) -> bool:

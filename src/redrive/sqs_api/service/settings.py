@@ -171,7 +171,7 @@ def _say(said: dict[str, str], name: str, value: str) -> None:
 
     A queue whose KMS key is taken back is not encrypted by SQS either. Source: recorded answers.
     """
-    if name == "KmsMasterKeyId" and (value or name in said):
+    if name == "KmsMasterKeyId" and value:
         said["SqsManagedSseEnabled"] = "false"
     if name in _TEXTS and not value:
         said.pop(name, None)
