@@ -181,6 +181,25 @@ class Page:
     """Where the next page begins; None: this was the last one."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveTask:
+    """A message move task and how far it is."""
+
+    id: str
+    source: str
+    destination: str | None
+    """None: each message goes back to the queue whose dead letter it is."""
+    rate: int | None
+    """Messages a second; None: as fast as it goes."""
+    status: Literal["RUNNING", "COMPLETED", "CANCELLED", "FAILED"]
+    to_move: int
+    """Messages in the source when it began."""
+    moved: int
+    started_at_ms: int
+    failure: str | None = None
+    """Why it failed."""
+
+
 class Broker(Protocol):
     """What redrive asks of a broker. Every call may raise BrokerUnavailable; every write OutcomeUnknown."""
 

@@ -8,11 +8,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from redrive.broker import Acknowledge, Depth, Forward, Outgoing, QueueSpec, Results, Return, Sends, Sent, Settlement
+from redrive.broker import (
+    Acknowledge,
+    Depth,
+    Forward,
+    MoveTask,
+    Outgoing,
+    QueueSpec,
+    Results,
+    Return,
+    Sends,
+    Sent,
+    Settlement,
+)
 from redrive.message import NOTHING, Delivery, Message, Notes
 from redrive.sqlite.database import MEMORY, connect
 from redrive.sqlite.engine import Engine
-from redrive.sqlite.move_tasks import MoveTask
 
 T = TypeVar("T")
 BEGIN_MS = 1_700_000_000_000

@@ -20,13 +20,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from redrive.broker import Acknowledge, Forward, Outgoing, QueueSpec, Return, Settlement
+from redrive.broker import Acknowledge, Forward, MoveTask, Outgoing, QueueSpec, Return, Settlement
 from redrive.clock import SteadyClock
 from redrive.errors import LimitExceeded, QueueConflict, QueueNotFound, StaleReceipt
 from redrive.message import MAX_BODY, NOTHING, Delivery, Message, Notes
 from redrive.sqlite.database import connect
 from redrive.sqlite.engine import Engine
-from redrive.sqlite.move_tasks import MoveTask
 from tests.sqlite.model import IN_FLIGHT, IN_LINE, LEASED, Model, Move, Row
 
 MAX_RECEIVES = 2

@@ -7,10 +7,10 @@ import contextlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from redrive.broker import Capabilities, Depth, Outgoing, Page, QueueSpec, Results, Return, Sends, Settlement
+from redrive.broker import Capabilities, Depth, MoveTask, Outgoing, Page, QueueSpec, Results, Return, Sends, Settlement
 from redrive.errors import BrokerUnavailable, LimitExceeded, RedriveError
 from redrive.message import Delivery
-from redrive.sqlite.move_tasks import MOST_LISTED, MoveTask
+from redrive.sqlite.move_tasks import MOST_LISTED
 from redrive.sqlite.queues import LONGEST_DELAY
 from redrive.sqlite.signals import BACKSTOP
 from redrive.sqlite.writer import Database, Tables, Work

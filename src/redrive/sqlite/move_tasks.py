@@ -9,12 +9,11 @@ Source: Amazon SQS, StartMessageMoveTask, ListMessageMoveTasks, CancelMessageMov
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import apsw
 
-from redrive.broker import Depth
+from redrive.broker import Depth, MoveTask
 from redrive.errors import LimitExceeded, QueueConflict, QueueNotFound
 from redrive.sqlite.queues import Queue, Queues
 from redrive.sqlite.rows import Row
@@ -29,25 +28,6 @@ _LOOK_AGAIN_MS, _LOOK_AT_LEAST_MS = 100, 1_000
 _BURST_MS = 1_000
 """What a rate may make up for, after nobody called for a while."""
 _SQL = named("move_tasks.sql")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MoveTask:
-    """A message move task and how far it is."""
-
-    id: str
-    source: str
-    destination: str | None
-    """None: each message goes back to the queue whose dead letter it is."""
-    rate: int | None
-    """Messages a second; None: as fast as it goes."""
-    status: Literal["RUNNING", "COMPLETED", "CANCELLED", "FAILED"]
-    to_move: int
-    """Messages in the source when it began."""
-    moved: int
-    started_at_ms: int
-    failure: str | None = None
-    """Why it failed."""
 
 
 class Mover(Protocol):

@@ -8,9 +8,8 @@ longer than 14 days. Nothing is polled but by `receive`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from redrive.broker import Capabilities, Depth, Outgoing, Page, QueueSpec, Results, Sends, Settlement
+from redrive.broker import Capabilities, Depth, MoveTask, Outgoing, Page, QueueSpec, Results, Sends, Settlement
 from redrive.brokers.sqs.address import SqsAddress, parsed
 from redrive.brokers.sqs.client import Client, check_installed
 from redrive.brokers.sqs.declaring import Declarer
@@ -24,13 +23,11 @@ from redrive.brokers.sqs.settling import Settler
 from redrive.errors import BrokerUnavailable, LimitExceeded, QueueNotFound
 from redrive.message import MAX_BODY, Delivery
 
-if TYPE_CHECKING:
-    from redrive.sqlite.move_tasks import MoveTask
-
 __all__ = ["SqsAddress", "SqsBroker", "parsed"]
 
 _CAPABILITIES = Capabilities(
     annotates_retry=False,
+    uncounts=False,
     atomic_forward=False,
     selects=False,
     browses=False,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from redrive.broker import MoveTask
 from redrive.brokers.sqs.client import Client
 from redrive.brokers.sqs.failures import Refused
 from redrive.brokers.sqs.queues import Queues
 from redrive.errors import LimitExceeded, QueueConflict
-
-if TYPE_CHECKING:
-    from redrive.sqlite.move_tasks import MoveTask
 
 FASTEST = 500
 """Messages a second. Source: Amazon SQS, StartMessageMoveTask `MaxNumberOfMessagesPerSecond`: at most 500."""
@@ -71,8 +69,6 @@ class Mover:
         return arn
 
     def _task(self, source: str, raw: dict[str, Any]) -> MoveTask:
-        from redrive.sqlite.move_tasks import MoveTask  # noqa: PLC0415 - its module brings SQLite along
-
         destination = raw.get("DestinationArn")
         started = raw.get("StartedTimestamp") or 0
         return MoveTask(

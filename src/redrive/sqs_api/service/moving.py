@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from redrive.broker import MoveTask
 from redrive.errors import LimitExceeded, QueueConflict
-from redrive.sqlite.move_tasks import FASTEST, MoveTask
+from redrive.sqlite.move_tasks import FASTEST
 from redrive.sqlite.queues import Queue
 from redrive.sqlite.tables import Tables
 from redrive.sqs_api.calls import Caller, Refused
