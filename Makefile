@@ -35,7 +35,7 @@ demo:
 
 test:
 	@$(BOOTSTRAP) programs
-	@$(DEV) pytest $(ARGS)
+	@$(DEV) pytest -n 2 --dist loadfile $(ARGS)
 
 test-long:
 	@$(BOOTSTRAP) programs
