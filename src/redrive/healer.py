@@ -32,6 +32,8 @@ from redrive.runtime import Runtime
 _log = logging.getLogger("redrive.healer")
 IDLE = 1.0
 """Seconds between looks while there is nothing to do."""
+_RARELY = 10.0
+"""The same for looking into parked queues that were empty, where a look is a request that is paid for."""
 _SOON = 0.05
 
 
@@ -73,6 +75,8 @@ class Healer:
         )
         self._redrive: _Redrive | None = None
         self._trial: tuple[int, float] | None = None
+        self._empty: tuple[int, float] | None = None
+        """The circuit's generation in which nothing was parked, and when to look again."""
         self._gate.ask = self.ask
 
     async def ask(self) -> bool:
@@ -103,7 +107,7 @@ class Healer:
             case State.HALF_OPEN:
                 return await self._try_one(circuit)
             case _:
-                return await self._bring_back()
+                return await self._bring_back(circuit.generation)
 
     async def resign(self) -> None:
         """Let another worker lead at once."""
@@ -162,12 +166,16 @@ class Healer:
             )
         return IDLE
 
-    async def _bring_back(self) -> float:
+    async def _bring_back(self, generation: int) -> float:
         now = self._runtime.clock.monotonic()
         failures = self._runtime.counters.failures[self._dependency.name] + self._gate.peer_failures
         if self._redrive is None:
+            if self._empty is not None and self._empty[0] == generation and now < self._empty[1]:
+                return IDLE
             left = sum([(await self._runtime.broker.depth(one.parked)).ready for one in self._parked])
             if not left:
+                rest = 0.0 if self._runtime.broker.capabilities.browses else _RARELY
+                self._empty = (generation, now + rest)
                 return IDLE
             self._redrive = self._begin(left, now, failures)
         redrive = self._redrive

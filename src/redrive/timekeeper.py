@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redrive.broker import Outgoing
-from redrive.errors import BrokerError, LimitExceeded, QueueNotFound, VersionConflict
+from redrive.errors import BrokerError, BrokerUnavailable, LimitExceeded, QueueNotFound, VersionConflict
 from redrive.leadership import Leadership
 from redrive.message import Message
 from redrive.runtime import Runtime
@@ -94,13 +94,41 @@ class Timekeeper:
     async def _send_due(self) -> int:
         now_ms = self._runtime.clock.now_ms()
         timers = await self._runtime.store.due(TIMERS, before_ms=now_ms, limit=_BATCH)
+        refused: dict[str, tuple[QueueNotFound | BrokerUnavailable, list[Entry]]] = {}
+        sent = False
         for entry in timers:
+            queue = json.loads(entry.value)["queue"]
+            if queue in refused:  # it would only be refused again
+                refused[queue][1].append(entry)
+                continue
             with contextlib.suppress(VersionConflict):  # another leader was faster
-                await self._send(entry, now_ms)
+                try:
+                    await self._send(entry)
+                    sent = True
+                except LimitExceeded as error:
+                    await self._postpone(error, [entry], now_ms)
+                except (QueueNotFound, BrokerUnavailable) as error:
+                    refused[queue] = (error, [entry])
+        for why, entries in refused.values():
+            if not sent and type(why) is BrokerUnavailable:
+                raise why  # the broker is away, and not one queue
+            await self._postpone(why, entries, now_ms)
         return len(timers)
 
-    async def _send(self, entry: Entry, now_ms: int) -> None:
-        """Send, then forget: a crash in between sends it again under the same id. What is refused is tried later."""
+    async def _postpone(self, error: BrokerError, entries: Sequence[Entry], now_ms: int) -> None:
+        """Keep what one queue does not take, and let what is due for the others pass."""
+        _log.error("%d delayed messages, due now, are kept for a minute: %s", len(entries), error)
+        for entry in entries:
+            with contextlib.suppress(VersionConflict):
+                due = now_ms + _POSTPONED_MS
+                await self._runtime.store.put(TIMERS, entry.key, entry.value, if_version=entry.version, due_at_ms=due)
+
+    async def _send(self, entry: Entry) -> None:
+        """Send, then forget: a crash in between sends it again under the same id.
+
+        Raises:
+            BrokerError: If it was refused.
+        """
         store, value = self._runtime.store, json.loads(entry.value)
         message = Message(
             id=value["id"],
@@ -110,16 +138,10 @@ class Timekeeper:
             sent_at_ms=value["sent_at_ms"],
         )
         outgoing = Outgoing(message=message, deduplication_id=value.get("deduplication_id") or message.id)
-        try:
-            (sent,) = await self._runtime.broker.send(value["queue"], [outgoing])
-            if isinstance(sent, BrokerError):
-                raise sent
-        except (QueueNotFound, LimitExceeded) as refused:
-            _log.error("message %s, due now, is kept: %s", message.id, refused)
-            due = now_ms + _POSTPONED_MS
-            await store.put(TIMERS, entry.key, entry.value, if_version=entry.version, due_at_ms=due)
-        else:
-            await store.delete(TIMERS, entry.key, if_version=entry.version)
+        (sent,) = await self._runtime.broker.send(value["queue"], [outgoing])
+        if isinstance(sent, BrokerError):
+            raise sent
+        await store.delete(TIMERS, entry.key, if_version=entry.version)
 
     async def _tick_due(self) -> None:
         if not self._set_up:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from typing_extensions import override
+
 from redrive import App
+from redrive.broker import Outgoing, Sends
+from redrive.errors import BrokerUnavailable
 from redrive.leadership import Leadership
 from redrive.message import Message
+from redrive.relay import Relay
 from redrive.store import TIMERS
 from redrive.timekeeper import Schedule, Timekeeper, set_timer
 from tests.runtime.fakes import Order, until
@@ -184,3 +190,33 @@ async def test_two_applications_on_one_broker_each_have_their_schedules() -> Non
             await second.step()
             t.clock.advance(1)
         assert sorted(ticks) == ["other", "other", "test", "test"]
+
+
+class _Denied(BrokerUnavailable):
+    """As an adapter says it of one queue."""
+
+
+class _Denies(Relay):
+    """A broker that does not let one queue be sent to."""
+
+    @override
+    async def send(self, queue: str, messages: Sequence[Outgoing]) -> Sends:
+        if queue == "denied":
+            raise _Denied(self.address, "its credentials may not send to it")
+        return await super().send(queue, messages)
+
+
+async def test_a_queue_that_may_not_be_sent_to_holds_up_no_other() -> None:
+    """What is due for it is tried again a minute later; what is due for the others is sent."""
+    app, queue, ran = an_app()
+    async with app.test() as t:
+        t.runtime.broker = _Denies(t.runtime.broker)
+        for number in range(3):
+            denied = Message(id=f"denied-{number}", body=b"{}", sent_at_ms=t.clock.now_ms())
+            await set_timer(t.runtime.store, "denied", denied, due_at_ms=t.clock.now_ms() + 950_000)
+        await queue.send(Order(id="1"), delay=1000.0)
+        await t.advance(1010)
+        assert ran == ["1"]
+        kept = await t.runtime.store.due(TIMERS, before_ms=t.clock.now_ms() + 10_000_000, limit=10)
+        assert len(kept) == 3
+        assert await t.runtime.store.due(TIMERS, before_ms=t.clock.now_ms(), limit=10) in ([], kept)

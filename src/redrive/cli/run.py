@@ -144,8 +144,11 @@ async def _endpoint(app: App[Any], port: int | None) -> AsyncIterator[None]:
         try:
             from redrive.sqs_api.door import Settings  # noqa: PLC0415 - likewise
             from redrive.sqs_api.running import running  # noqa: PLC0415 - likewise
+            from redrive.sqs_api.signatures import VARIABLE, parsed_keys  # noqa: PLC0415 - likewise
 
-            opening = running(path, _SQS_PORT if port is None else port, Settings(), durability=durability)
+            text = os.environ.get(VARIABLE, "")
+            settings = Settings(keys=parsed_keys(text) if text else {})
+            opening = running(path, _SQS_PORT if port is None else port, settings, durability=durability)
             host, found = await stack.enter_async_context(opening)
         except (ModuleNotFoundError, RedriveError) as error:
             if port is not None:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from redrive.sqs_api import awsquery
 from redrive.sqs_api.awsjson import AwsJson
 from redrive.sqs_api.awsquery import AwsQuery
-from redrive.sqs_api.bodies import body
+from redrive.sqs_api.bodies import Bodies
 from redrive.sqs_api.calls import Caller, Refused, Service
 from redrive.sqs_api.contract import Contract, Operation, Request
 from redrive.sqs_api.exposition import KIND, exposition
@@ -72,7 +72,7 @@ class Door:
         self._service, self._settings = service, settings
         self._json, self._query = AwsJson(contract), AwsQuery(contract)
         self._hosts = Hosts(settings.host, signed=bool(settings.keys))
-        self._polls = Polls()
+        self._polls, self._bodies = Polls(), Bodies()
         self._callers: dict[tuple[str, str, str | None], Caller] = {}
         self._answers: Counter[tuple[str, int]] = Counter()
 
@@ -110,7 +110,7 @@ class Door:
         try:
             base_url = self._hosts.base_url(asked.headers)
             if asked.scope["method"] == "POST":
-                asked.body = await body(asked.receive)
+                asked.body = await self._bodies.read(asked.receive)
             if protocol is self._json:
                 return await self._by_json(asked, base_url, request_id)
             return await self._by_query(asked, base_url, request_id)

@@ -89,7 +89,7 @@ def listen(host: str, port: int, *, signed: bool) -> socket.socket:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio sets it for others' sockets alone
     except (OSError, UnicodeError) as error:
         problem = f"cannot be listened on ({getattr(error, 'strerror', None) or error})"
-        remedy = "stop what listens there, or choose another by --host and --port"
+        remedy = "stop what listens there, or choose another by --host and --port (of `redrive dev`: --sqs-port)"
         raise OperationRefused(f"address {shown!r}", problem, remedy) from None
     if not signed and not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
         listener.close()

@@ -31,6 +31,7 @@ from redrive.errors import DeclarationError
             "sqs://us-east-1?table=shop&declare=verify&account=123456789012&prefix=test-",
             SqsAddress(region="us-east-1", table="shop", declare="verify", account="123456789012", prefix="test-"),
         ),
+        ("sqs://us-east-1?prefix=test-", SqsAddress(region="us-east-1", table="test-redrive", prefix="test-")),
     ],
 )
 def test_an_address_says_where(address: str, found: SqsAddress) -> None:

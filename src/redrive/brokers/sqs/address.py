@@ -34,7 +34,7 @@ class SqsAddress(NamedTuple):
     """Another endpoint for the store; None: `endpoint_url` is DynamoDB's too. Where that is on this machine, it may be
     a file: `sqlite:FILE`."""
     table: str = TABLE
-    """The DynamoDB table of the store."""
+    """The DynamoDB table of the store; unless given, `redrive` behind the prefix: what is apart stays apart."""
     declare: Mode | None = None
     """Whether missing queues are made or are an error; None: made at an endpoint on this machine."""
     account: str = ""
@@ -72,7 +72,7 @@ class SqsAddress(NamedTuple):
         return self.declare or ("create" if self.is_local else "verify")
 
     def _options(self) -> list[tuple[str, str | None]]:
-        table = None if self.table == TABLE else self.table
+        table = None if self.table == self.prefix + TABLE else self.table
         values = (self.endpoint_url, self.store_url, table, self.declare, self.account, self.prefix)
         return list(zip(_OPTIONS, values, strict=True))
 
@@ -118,7 +118,7 @@ def _checked(address: str, region: str, options: dict[str, str]) -> SqsAddress:
         region=region,
         endpoint_url=_url(options.get("endpoint_url")),
         store_url=_url(options.get("store_url")),
-        table=options.get("table", TABLE),
+        table=options.get("table", options.get("prefix", "") + TABLE),
         declare=_MODES.get(options.get("declare", "")),
         account=options.get("account", ""),
         prefix=options.get("prefix", ""),

@@ -88,8 +88,7 @@ class EndpointService:
         try:
             if alone := self._alone.get(operation):
                 return await alone(request, caller)
-            step = _IN_ONE_STEP[operation]
-            return await self._run(lambda tables: step(tables, request, caller))
+            return await self._in_one_step(operation, request, caller)
         except RedriveError as error:
             raise refusal_of(error) from error
         except Refused as refused:
@@ -101,6 +100,17 @@ class EndpointService:
         for name in await self._database.run(lambda tables: tables.engine.queues()):
             found += await self._database.run(lambda tables, name=name: self._counted(tables, name))  # type: ignore[misc]
         return found
+
+    async def _in_one_step(self, operation: str, request: Request, caller: Caller) -> Mapping[str, Any]:
+        step = _IN_ONE_STEP[operation]
+        answer = await self._run(lambda tables: step(tables, request, caller))
+        if operation == "DeleteQueue":
+            self._forget(name_in_url(request["QueueUrl"], caller))
+        return answer
+
+    def _forget(self, name: str) -> None:
+        for counter in (self._sent, self._received, self._deleted):
+            counter.pop(name, None)
 
     # Messages
 
@@ -139,11 +149,11 @@ class EndpointService:
         taken = await taken_within(self._database, receive.own, receive.take, 0.0)
         if not taken and receive.wait and not receive.refused:
             taken = await taken_within(self._database, receive.own, receive.take, receive.wait)
-        self._received[name] += len(taken)
         if receive.refused:
             raise receive.refused
         if not taken:
             return {}
+        self._received[name] += len(taken)
         return {"Messages": [receiving.told(receive.queue, one, want, caller, receive.now_ms) for one in taken]}
 
     async def _delete(self, request: Request, caller: Caller) -> Mapping[str, Any]:
