@@ -271,6 +271,8 @@ def test_numbers_rise(story: Story) -> None:
     story.send("p", "lines", "m1", group="g", got={"got": [["m1", 7, False]]})
     story.send("q", "lines", "m2", group="h", got={"got": [["m2", 7, False]]})
     assert story.kinds({"lines": ["m1", "m2"]}) == ["number not rising"]
+    story.send("p", "lines", "m3", group="g", got={"got": [["m3", 8, False]]})  # after two of one number
+    assert story.kinds({"lines": ["m1", "m2", "m3"]}) == ["number not rising"]
 
 
 # Counts (promise 5)

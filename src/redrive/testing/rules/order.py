@@ -49,7 +49,8 @@ def numbers_fall(case: Case) -> Iterator[Violation]:
         position, highest = 0, _NONE
         for send in sorted(sends, key=lambda one: (one.call.began, one.position)):
             while position < len(answered) and answered[position].call.before(send.call):
-                highest = max(highest, _Numbered(answered[position].sequence or 0, answered[position]))
+                found = _Numbered(answered[position].sequence or 0, answered[position])
+                highest = max(highest, found, key=attrgetter("number"))
                 position += 1
             if highest.send is not None and highest.number >= (send.sequence or 0):
                 sentence = (
