@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import pytest
 
-from redrive.brokers.sqs.failures import LeaseTooLong, PermissionMissing, Place, Refused, Throttled, is_stale
-from redrive.errors import BrokerError, BrokerUnavailable, OutcomeUnknown, QueueNotFound
+from redrive.brokers.sqs.failures import (
+    CredentialsRefused,
+    LeaseTooLong,
+    NotNow,
+    PermissionMissing,
+    Place,
+    Refused,
+    Throttled,
+    is_stale,
+)
+from redrive.errors import BrokerError, OutcomeUnknown, QueueNotFound
 
 _PLACE = Place("sqs://eu-central-1")
 
@@ -22,8 +32,22 @@ _PLACE = Place("sqs://eu-central-1")
         ("ThrottlingException", 400, Throttled),
         ("Whatever", 429, Throttled),
         ("ServiceUnavailable", 503, Throttled),
-        ("ExpiredToken", 403, BrokerUnavailable),
+        ("ExpiredToken", 403, CredentialsRefused),
+        ("InvalidSignatureException", 403, CredentialsRefused),
         ("AccessDenied", 403, PermissionMissing),
+        ("NotAuthorized", 400, PermissionMissing),
+        ("KmsAccessDenied", 400, PermissionMissing),
+        ("KMS.AccessDeniedException", 400, PermissionMissing),
+        ("KMS.ThrottlingException", 400, Throttled),
+        ("KmsDisabled", 400, NotNow),
+        ("KMS.DisabledException", 400, NotNow),
+        ("KmsInvalidState", 400, NotNow),
+        ("KMS.InvalidStateException", 400, NotNow),
+        ("KmsOptInRequired", 403, NotNow),
+        ("OptInRequired", 403, NotNow),
+        ("QueueDeletedRecently", 400, NotNow),
+        ("AWS.SimpleQueueService.QueueDeletedRecently", 400, NotNow),
+        ("AWS.SimpleQueueService.PurgeQueueInProgress", 403, NotNow),
         ("InternalError", 500, OutcomeUnknown),
         ("", 502, OutcomeUnknown),
         ("InvalidParameterValue", 400, Refused),
@@ -36,6 +60,21 @@ def test_each_answer_says_whose_fault_it_is(code: str, status: int, kind: type[B
     assert type(error) is kind
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - ours
     assert (type(again), str(again), again.args) == (kind, str(error), error.args)
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        ("KmsDisabled", "key that encrypts 'orders' cannot be used .*; enable it"),
+        ("QueueDeletedRecently", "'orders' was deleted just now; wait a minute"),
+        ("PurgeQueueInProgress", "'orders' was purged just now, .*; try again in 60 s"),
+        ("OptInRequired", "finish the account's registration"),
+    ],
+)
+def test_what_does_not_pass_by_itself_names_its_remedy(code: str, remedy: str) -> None:
+    """The queue and what to do."""
+    error = _PLACE.of_answer({"Code": code, "Message": "no"}, 400, "SendMessage", "orders")
+    assert re.search(remedy, str(error))
 
 
 @pytest.mark.parametrize(

@@ -118,12 +118,12 @@ async def test_a_send_to_a_line_without_answer_is_repeated(proxy: Proxy, broker:
 
 
 async def test_nothing_of_a_line_overtakes_what_was_not_sent(proxy: Proxy, broker: Broker) -> None:
-    """When the first ten fail, the rest of the same call is not sent before them; others' messages are."""
+    """When the first one fails, the rest of the same call is not sent before them; others' messages are."""
     queue = await new_queue(broker, fifo=True)
     proxy.spoil(_SEND, refusing("ThrottlingException"), times=4)
     line = [Outgoing(message=message(body, group="a"), deduplication_id=body.decode()) for body in _bodies(25)]
     sending = asyncio.create_task(broker.send(queue, line))
-    await asyncio.sleep(0)
+    await proxy.until_asked(_SEND)
     (other,) = await send_once(broker, queue, (message(b"other", group="b"), "other"))
     assert not other.duplicate
     with pytest.raises(BrokerUnavailable):

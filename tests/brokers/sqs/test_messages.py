@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import zlib
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from redrive.attributes import refused
 from redrive.broker import Outgoing
-from redrive.brokers.sqs.messages import LARGEST, OURS, Written, read, written
+from redrive.brokers.sqs.messages import LARGEST, OURS, Written, forwarded, read, written
 from redrive.errors import LimitExceeded
 from redrive.message import MAX_BODY, MAX_RECORD, NOTHING, Failure, FailureRecord, Message, Notes
 from redrive.testing.broker_suite import NOTED, message
@@ -230,3 +231,18 @@ def test_delays_are_whole_seconds_and_never_too_short() -> None:
     assert _put(Outgoing(message=message(), delay=0.0)).entry["DelaySeconds"] == 0
     assert "DelaySeconds" not in _put(Outgoing(message=message())).entry
     assert "DelaySeconds" not in _put(Outgoing(message=message(group="a"), delay=0.0), fifo=True).entry
+
+
+def test_a_body_that_says_more_than_sqs_takes_is_not_unpacked() -> None:
+    """Few bytes can say a lot: such a message is a foreign one, as it stands."""
+    bomb = base64.b64encode(zlib.compress(b"0" * (LARGEST + 1))).decode()
+    ours = json.dumps({"v": 1, "id": "i", "sent_at_ms": 1, "body": "zlib"})
+    raw = _raw(_put(Outgoing(message=message(b"1"))))
+    raw |= {"Body": bomb, "MessageAttributes": {OURS: {"DataType": "String", "StringValue": ours}}}
+    assert read(raw, "orders").message.body == bomb.encode()
+
+
+def test_what_fits_is_forwarded_as_it_is() -> None:
+    """Nothing is shed or compressed but where there is no room."""
+    one = Outgoing(message=replace(message(b"x" * (LARGEST // 2 + 1)), notes=NOTED))
+    assert forwarded(one, fifo=False) == written(one, fifo=False)

@@ -33,8 +33,16 @@ from tests.sqlite.damage.sample import NOW, Sample, everything
 
 UNSEEN = {
     "entry": {"value", "version", "expires_at_ms"},
-    "queue": {"max_receives", "content_deduplication", "delay_ms", "retention_ms", "largest_message", "round"},
-    "message": {"visible_at_ms", "receipt", "receive_count", "origin", "round"},
+    "queue": {
+        *("max_receives", "content_deduplication", "deduplication_by_group", "delay_ms", "retention_ms"),
+        *("largest_message", "round", "created_at_ms", "changed_at_ms"),
+    },
+    "message": {
+        *("visible_at_ms", "receipt", "receive_count", "origin", "round"),
+        *("first_received_at_ms", "deduplication_id"),
+    },
+    "sqs_queue": {"attributes", "tags", "purged_at_ms"},
+    "sqs_deleted_queue": {"name", "deleted_at_ms"},
     "deduplication": {"message_id", "sequence"},
     "receive_attempt": {"receipts"},
     "move_task": {"destination", "rate", "to_move", "moved", "next_at_ms", "started_at_ms", "failure"},

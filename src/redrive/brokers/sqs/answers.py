@@ -6,11 +6,14 @@ gave, but for blobs, which stay base64 here. Reading ten messages takes a tenth 
 
 from __future__ import annotations
 
+import functools
 import json
+import logging
 from typing import Any
 
 from aiobotocore.parsers import AioJSONParser, AioResponseParserFactory
 from aiobotocore.session import AioSession, get_session
+from botocore.loaders import create_loader
 from botocore.parsers import ResponseParserError
 
 _FIRST_ERROR = 300
@@ -44,8 +47,19 @@ def session(*, without_machine: bool) -> AioSession:
         without_machine: do not ask the machine's or container's metadata service, which is not there on a laptop and
             takes seconds not to answer.
     """
+    for name in ("aiobotocore.credentials", "botocore.credentials"):
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:  # where it found credentials is no news to who runs a worker
+            logger.setLevel(logging.WARNING)
     made = get_session()
+    made.register_component("data_loader", _loader(made.get_config_variable("data_path")))
     made.register_component("response_parser_factory", _Factory())
     if without_machine:
         made.get_component("credential_provider").remove("iam-role")
     return made
+
+
+@functools.cache
+def _loader(data_path: str | None) -> Any:  # noqa: ANN401 - botocore's have no type
+    """What reads the model of Amazon SQS: once, though there may be a new session every few seconds."""
+    return create_loader(data_path)

@@ -2,16 +2,20 @@
 
 A request that failed in part repeats that part alone; one that was refused as a whole is taken apart, so that the entry
 to blame fails alone. Nobody who waits is told before his own entries are answered.
+
+Where order counts, a request takes one entry of each line: of two, the first could fail and the second be done. What
+the same caller put behind an entry that failed is not sent, unless it was refused for what is in it and never can be.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeGuard, TypeVar
 
-from redrive.brokers.sqs.failures import Place, Refused
+from redrive.brokers.sqs.failures import NotNow, Place, Refused
 from redrive.brokers.sqs.messages import LARGEST
 from redrive.errors import BrokerError, BrokerUnavailable, LimitExceeded, OutcomeUnknown
 
@@ -21,6 +25,8 @@ MOST = 10
 """Source: Amazon SQS quotas: entries of a batch request, messages of a receive."""
 LANES = 8
 """Requests for one queue under way at once; while all are, entries gather to fill the next ones."""
+_AHEAD = 100
+"""Entries that a request passes over, looking for other lines."""
 _ANEW = 3
 """How often a part that failed is asked again."""
 _PAUSE = 0.1
@@ -59,6 +65,7 @@ class _Entry(NamedTuple, Generic[A]):
     place: int
     payload: Any
     size: int
+    line: str | None
 
 
 class Batches(Generic[A]):
@@ -69,7 +76,7 @@ class Batches(Generic[A]):
 
         Args:
             run: does one batch of payloads; answers each in their order, or raises for all.
-            lanes: batches under way at once; 1 keeps them in order.
+            lanes: batches under way at once; 1 keeps each line in order.
         """
         self._run, self._lanes = run, lanes
         self._waiting: deque[_Entry[A]] = deque()
@@ -77,8 +84,16 @@ class Batches(Generic[A]):
         self._called = False
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def put(self, payloads: Sequence[Any], sizes: Sequence[int] | None = None) -> asyncio.Future[list[A | BrokerError]]:
-        """Hand in entries; done when all of them are answered, and nobody has to wait for it."""
+    def put(
+        self, payloads: Sequence[Any], sizes: Sequence[int] | None = None, lines: Sequence[str | None] | None = None
+    ) -> asyncio.Future[list[A | BrokerError]]:
+        """Hand in entries; done when all of them are answered, and nobody has to wait for it.
+
+        Args:
+            payloads: what `run` gets.
+            sizes: bytes of each.
+            lines: whose order each is in; None: in none.
+        """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[A | BrokerError]] = loop.create_future()
         if not payloads:
@@ -86,7 +101,8 @@ class Batches(Generic[A]):
             return answer
         post = _Post(len(payloads), answer)
         for index, payload in enumerate(payloads):
-            self._waiting.append(_Entry(post, index, payload, 0 if sizes is None else sizes[index]))
+            size = 0 if sizes is None else sizes[index]
+            self._waiting.append(_Entry(post, index, payload, size, None if lines is None else lines[index]))
         if not self._called:
             self._called = True
             loop.call_soon(self._start)
@@ -100,23 +116,32 @@ class Batches(Generic[A]):
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def _drop_behind(self, batch: list[_Entry[A]], error: BrokerError) -> None:
-        """Where order counts, what the same callers put behind a batch that failed is not sent past it."""
-        if self._lanes > 1:
-            return
-        posts = {id(entry.post) for entry in batch}
-        behind = [entry for entry in self._waiting if id(entry.post) in posts]
-        self._waiting = deque(entry for entry in self._waiting if id(entry.post) not in posts)
+    def _drop_behind(self, behind: Callable[[_Entry[A]], bool], error: BrokerError) -> None:
+        """What waits behind an entry that failed is not sent past it."""
+        dropped = [entry for entry in self._waiting if behind(entry)]
+        self._waiting = deque(entry for entry in self._waiting if not behind(entry))
         place = getattr(error, "address", "sqs:")
-        for entry in behind:
+        for entry in dropped:
             entry.post.put(entry.place, BrokerUnavailable(place, "what stands before it in its line was not sent"))
 
     def _next(self) -> list[_Entry[A]]:
-        batch = [self._waiting.popleft()]
-        size = batch[0].size
-        while self._waiting and len(batch) < MOST and size + self._waiting[0].size <= LARGEST:
+        """The first entries that fit, one of each line; the others keep their places."""
+        batch: list[_Entry[A]] = []
+        passed: list[_Entry[A]] = []
+        lines: set[str] = set()
+        size = 0
+        while self._waiting and len(batch) < MOST and len(passed) < _AHEAD:
+            entry = self._waiting[0]
+            if entry.line in lines:
+                passed.append(self._waiting.popleft())
+                continue
+            size += entry.size
+            if batch and size > LARGEST:
+                break
             batch.append(self._waiting.popleft())
-            size += batch[-1].size
+            if entry.line is not None:
+                lines.add(entry.line)
+        self._waiting.extendleft(reversed(passed))
         return batch
 
     async def _do(self, batch: list[_Entry[A]]) -> None:
@@ -124,15 +149,33 @@ class Batches(Generic[A]):
         try:
             results = await self._run([entry.payload for entry in batch])
         except BrokerError as error:
-            results = [error] * len(batch)
-            self._drop_behind(batch, error)
+            results = self._all_failed(batch, error)
         except Exception as error:  # noqa: BLE001 - whoever waits must be told, whatever it was
-            results = [OutcomeUnknown("sqs:", f"{type(error).__name__}: {error}")] * len(batch)
+            results = self._all_failed(batch, OutcomeUnknown("sqs:", f"{type(error).__name__}: {error}"))
         finally:
             self._busy -= 1
         for entry, result in zip(batch, results, strict=True):
+            if entry.line is not None and _holds_up(result):
+                self._drop_behind(functools.partial(_is_behind, entry), result)
             entry.post.put(entry.place, result)
         self._start()
+
+    def _all_failed(self, batch: list[_Entry[A]], error: BrokerError) -> list[A | BrokerError]:
+        """Where order counts, nothing more of the same callers is tried, in whatever line."""
+        if self._lanes == 1:
+            posts = {id(entry.post) for entry in batch}
+            self._drop_behind(lambda one: id(one.post) in posts, error)
+        return [error] * len(batch)
+
+
+def _is_behind(entry: _Entry[Any], one: _Entry[Any]) -> bool:
+    """Whether the same caller put it into the same line."""
+    return one.post is entry.post and one.line == entry.line
+
+
+def _holds_up(result: object) -> TypeGuard[BrokerError]:
+    """Whether sending it again may do it, so that nothing may go past it."""
+    return isinstance(result, BrokerError) and not isinstance(result, LimitExceeded)
 
 
 async def in_parts(
@@ -160,7 +203,7 @@ async def in_parts(
                 results[left[0]] = error
                 return results
             for index in left:
-                (results[index],) = await in_parts([entries[index]], request, place=place, action=action, queue=queue)
+                results[index] = await _alone(entries[index], request, place=place, action=action, queue=queue)
             return results
         except BrokerError as error:
             if len(left) == len(entries):
@@ -173,6 +216,17 @@ async def in_parts(
             return results
         await asyncio.sleep(_PAUSE * 2 ** (_ANEW - tries_left))
     return results
+
+
+async def _alone(
+    entry: dict[str, Any], request: Request, *, place: Place, action: str, queue: str
+) -> dict[str, Any] | BrokerError:
+    """One of a batch that is taken apart: its failure is its own, for others may have been done by then."""
+    try:
+        (result,) = await in_parts([entry], request, place=place, action=action, queue=queue)
+    except BrokerError as error:
+        return error
+    return result
 
 
 def _sorted_in(
@@ -201,7 +255,7 @@ def _sorted_in(
         if isinstance(error, OutcomeUnknown):  # SQS says that it failed: there is no doubt
             error = BrokerUnavailable(place.address, error.problem)
         results[int(one["Id"])] = error
-        if isinstance(error, BrokerUnavailable):
+        if isinstance(error, BrokerUnavailable) and not isinstance(error, NotNow):
             again.append(int(one["Id"]))
     return again
 

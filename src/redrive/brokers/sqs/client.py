@@ -4,18 +4,21 @@ Invariants:
     1. What failed before anything can have happened is tried again; what may have happened, only where doing it twice
        is doing it once.
     2. After `close` every call, also one under way, raises BrokerUnavailable.
+    3. A client whose credentials were refused is replaced, once it is old enough; its last user closes it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from redrive.brokers.sqs.address import SqsAddress
-from redrive.brokers.sqs.failures import PermissionMissing, Place, Throttled
+from redrive.brokers.sqs.failures import CredentialsRefused, NotNow, Place, Throttled
 from redrive.errors import BrokerError, BrokerUnavailable, DeclarationError, OutcomeUnknown
 
 T = TypeVar("T")
@@ -29,9 +32,22 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 _THROTTLED_PAUSE = 0.25
 _CONNECTIONS = 1_000
 """A long poll keeps one for itself, and there is one for each queue."""
+NEW_CLIENT_EVERY = 5.0
+"""Seconds between two looks for credentials, while those that were found are refused."""
 _FALLBACK_REGION = "us-east-1"
 
 Call = Callable[..., Awaitable[dict[str, Any]]]
+
+
+@dataclass(slots=True)
+class _Opened:
+    """One client of aiobotocore, with the credentials that were found when it was made."""
+
+    client: Any
+    stack: AsyncExitStack
+    at: float
+    users: int = 0
+    distrusted: bool = False
 
 
 class Client:
@@ -41,9 +57,8 @@ class Client:
         self.address = address
         self.place = Place(str(address))
         self._closing = asyncio.Event()
-        self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
-        self._client: Any = None
+        self._opened: _Opened | None = None
         self._calls: set[asyncio.Task[Any]] = set()
         self._random = random.Random()  # noqa: S311 - jitter, no secret
 
@@ -90,7 +105,9 @@ class Client:
         for task in list(self._calls):
             task.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
-        await self._stack.aclose()
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.stack.aclose()
 
     async def _guarded(self, call: Coroutine[Any, Any, T]) -> T:
         """A call that `close` can end (invariant 2)."""
@@ -121,7 +138,7 @@ class Client:
             except (BrokerUnavailable, OutcomeUnknown) as error:
                 if isinstance(error, OutcomeUnknown):
                     doubt = error
-                if isinstance(error, PermissionMissing) or not tries_left or (doubt and not repeatable):
+                if isinstance(error, NotNow) or not tries_left or (doubt and not repeatable):
                     raise doubt or error from None  # nothing that came later makes the doubt go away
                 if isinstance(error, Throttled):
                     pause = max(pause, _THROTTLED_PAUSE)
@@ -130,12 +147,21 @@ class Client:
         raise AssertionError(action)  # the last try returned or raised
 
     async def _once(self, action: str, queue: str, request: dict[str, Any]) -> dict[str, Any]:
-        client = self._client or await self._opened()
+        opened = self._opened
+        if opened is None or opened.distrusted:
+            opened = await self._current()
+        opened.users += 1
         try:
             async with asyncio.timeout(request.get("WaitTimeSeconds", 0) + _CONNECT + _ANSWER):
-                answer: dict[str, Any] = await client._make_api_call(action, request)  # noqa: SLF001 - what each of its methods calls
+                answer: dict[str, Any] = await opened.client._make_api_call(action, request)  # noqa: SLF001 - what each of its methods calls
         except Exception as error:
-            raise self._failure(error, action, queue) from error
+            failure = self._failure(error, action, queue)
+            opened.distrusted |= isinstance(failure, CredentialsRefused)
+            raise failure from error
+        finally:
+            opened.users -= 1
+            if opened is not self._opened and not opened.users:
+                await opened.stack.aclose()
         return answer
 
     def _failure(self, error: Exception, action: str, queue: str) -> BrokerError:
@@ -145,18 +171,25 @@ class Client:
             return self.place.of_answer(response["Error"], status, action, queue)
         return self.place.of_exception(error, action)
 
-    async def _opened(self) -> Any:  # noqa: ANN401 - aiobotocore's clients have no type
+    async def _current(self) -> _Opened:
+        """Invariant 3."""
         async with self._opening:
-            if self._client is None:
-                try:
-                    self._client = await self._open()
-                except DeclarationError:
-                    raise
-                except Exception as error:
-                    raise self.place.of_opening(error) from error
-            return self._client
+            now, opened = time.monotonic(), self._opened
+            if opened is not None:
+                if not opened.distrusted or now - opened.at < NEW_CLIENT_EVERY:
+                    return opened
+                opened.at = now  # should the new one fail
+            try:
+                self._opened = await self._open(now)
+            except DeclarationError:
+                raise
+            except Exception as error:
+                raise self.place.of_opening(error) from error
+            if opened is not None and not opened.users:
+                await opened.stack.aclose()
+            return self._opened
 
-    async def _open(self) -> Any:  # noqa: ANN401 - likewise
+    async def _open(self, now: float) -> _Opened:
         from aiobotocore.config import AioConfig  # noqa: PLC0415 - an extra, imported when it is asked for
 
         from redrive.brokers.sqs.answers import session  # noqa: PLC0415 - likewise
@@ -182,7 +215,8 @@ class Client:
         client = found.create_client(
             "sqs", region_name=region, endpoint_url=self.address.endpoint_url, config=config, **keys
         )
-        return await self._stack.enter_async_context(client)
+        stack = AsyncExitStack()
+        return _Opened(await stack.enter_async_context(client), stack, now)
 
 
 def check_installed() -> None:

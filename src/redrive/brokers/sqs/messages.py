@@ -5,7 +5,8 @@
     notes   what redrive wrote on the message
     more    attributes that SQS does not take, or has no room for: name to value, or to value and type
     group   a standard queue's group that SQS does not take as one
-    body    how the body is written: `base64`, or `empty` (SQS takes no empty body)
+    body    how the body is written: `base64`, `empty` (SQS takes no empty body), or `zlib`, then base64: a foreign
+            message that fills all of SQS's room leaves none for this attribute
 
 A message without it is a foreign one: its id and send time are those of SQS.
 """
@@ -16,7 +17,9 @@ import base64
 import hashlib
 import json
 import re
+import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from redrive.attributes import MOST, md5_of_attributes, md5_of_body, refused
@@ -58,13 +61,13 @@ class Written(NamedTuple):
     """Ours."""
 
 
-def written(one: Outgoing, *, fifo: bool, largest: int = MAX_BODY) -> Written | LimitExceeded:
-    """The entry for a message, or why there can be none."""
+def written(one: Outgoing, *, fifo: bool, largest: int = MAX_BODY, packed: bool = False) -> Written | LimitExceeded:
+    """The entry for a message, or why there can be none; `packed`: with its body compressed."""
     if error := _out_of_limits(one, fifo=fifo, largest=largest):
         return error
     message = one.message
     native, types, more = _shared_out(message)
-    text, how = _text_of(message.body)
+    text, how = _packed(message.body) if packed else _text_of(message.body)
     group, kept_group = _group_of(message.group)
     native[OURS] = _ours(message, more=more, body=how, group=kept_group)
     size = len(text.encode()) + sum(
@@ -84,6 +87,23 @@ def written(one: Outgoing, *, fifo: bool, largest: int = MAX_BODY) -> Written | 
     if fifo and one.deduplication_id is not None:
         entry["MessageDeduplicationId"] = one.deduplication_id
     return Written(entry, size, md5_of_body(text.encode()), md5_of_attributes(native, types), message.id)
+
+
+def forwarded(one: Outgoing, *, fifo: bool, largest: int = MAX_BODY) -> Written | LimitExceeded:
+    """The entry for a message that came from SQS and stays there: a foreign one may be as large as SQS takes it.
+
+    One that does not fit goes without its failure record, which is in the store too, and then with its body compressed.
+    """
+    largest = LARGEST if largest >= MAX_BODY else largest
+    entry = written(one, fifo=fifo, largest=largest)
+    if isinstance(entry, Written) or len(one.message.body) <= LARGEST // 2:
+        return entry
+    bare = replace(one, message=replace(one.message, notes=replace(one.message.notes, failure=None)))
+    for packed in (False, True):
+        smaller = written(bare, fifo=fifo, largest=largest, packed=packed)
+        if isinstance(smaller, Written):
+            return smaller
+    return entry
 
 
 def read(raw: Mapping[str, Any], queue: str) -> Delivery:
@@ -161,6 +181,19 @@ def _text_of(body: bytes) -> tuple[str, str | None]:
     if _UNFIT.search(text):
         return base64.b64encode(body).decode(), "base64"
     return text, None
+
+
+def _packed(body: bytes) -> tuple[str, str]:
+    return base64.b64encode(zlib.compress(body)).decode(), "zlib"
+
+
+def _unpacked(text: str) -> bytes:
+    """At most what SQS takes: few bytes can say a lot."""
+    packed = zlib.decompressobj()
+    body = packed.decompress(base64.b64decode(text, validate=True), LARGEST)
+    if not packed.eof:
+        raise ValueError(text[:20])
+    return body
 
 
 def _group_of(group: str | None) -> tuple[str | None, str | None]:
@@ -259,6 +292,8 @@ def _text(value: object) -> str:
 def _body_of(text: str, how: str | None) -> bytes:
     if how is None:
         return text.encode()
+    if how == "zlib":
+        return _unpacked(text)
     return b"" if how == "empty" else base64.b64decode(text, validate=True)
 
 

@@ -11,7 +11,7 @@ from redrive.broker import Outgoing, Sends, Sent
 from redrive.brokers.sqs.batches import LANES, Batches, in_parts, whole
 from redrive.brokers.sqs.client import Client
 from redrive.brokers.sqs.failures import Refused
-from redrive.brokers.sqs.messages import Written, written
+from redrive.brokers.sqs.messages import Written, forwarded, written
 from redrive.brokers.sqs.queues import Queues
 from redrive.errors import BrokerError, LimitExceeded, OutcomeUnknown, QueueNotFound
 from redrive.message import MAX_BODY
@@ -32,8 +32,13 @@ class Outbox:
         self.largest: dict[str, int] = {}
         """Largest message by queue, where it is declared smaller than usual."""
 
-    async def send(self, queue: str, messages: Sequence[Outgoing]) -> Sends:
+    async def send(self, queue: str, messages: Sequence[Outgoing], *, forward: bool = False) -> Sends:
         """Send with whatever else this turn of the loop sends there.
+
+        Args:
+            queue: where to.
+            messages: what.
+            forward: they came from SQS with these bodies, so that its own limit counts.
 
         Raises:
             QueueNotFound: If the queue does not exist.
@@ -42,10 +47,12 @@ class Outbox:
         """
         located = await self._queues.located(queue)
         largest = self.largest.get(queue, MAX_BODY)
-        entries = [written(one, fifo=located.fifo, largest=largest) for one in messages]
+        write = forwarded if forward else written
+        entries = [write(one, fifo=located.fifo, largest=largest) for one in messages]
         good = [one for one in entries if isinstance(one, Written)]
         batches = self._batches_for(queue, fifo=located.fifo)
-        sent = await batches.put(good, [one.size for one in good])
+        lines = [one.entry["MessageGroupId"] for one in good] if located.fifo else None
+        sent = await batches.put(good, [one.size for one in good], lines)
         whole(sent, QueueNotFound)
         answers = iter(sent)
         return [next(answers) if isinstance(one, Written) else one for one in entries]
@@ -53,7 +60,7 @@ class Outbox:
     def _batches_for(self, queue: str, *, fifo: bool) -> Batches[Sent | None]:
         found = self._batches.get((queue, fifo))
         if found is None:
-            # Requests to a FIFO queue follow one another: what is sent first has to arrive first.
+            # Requests to a FIFO queue follow one another: what is sent first in a line has to arrive first.
             made = Batches[Sent | None](lambda batch: self._run(queue, batch), lanes=1 if fifo else LANES)
             found = self._batches[queue, fifo] = made
         return found
@@ -128,4 +135,6 @@ def _explained(one: Written, error: BrokerError, *, fifo: bool) -> BrokerError:
     if fifo and "MessageDeduplicationId" not in one.entry and "eduplication" in error.text:
         limit = "given, or the queue declared with content_deduplication=True"
         return LimitExceeded("deduplication id", None, limit)
+    if not error.is_about_message:
+        return error
     return LimitExceeded("message", error.code, f"as Amazon SQS takes it: {error.text}")

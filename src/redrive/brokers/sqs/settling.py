@@ -3,6 +3,7 @@
 Invariants:
     1. A forwarded message is deleted only after the target answered: a crash leaves both, under one id.
     2. A receipt that this process knows to be stale settles nothing and copies nothing.
+    3. Changes of one receipt follow one another: a return is not undone by an extension that is still on its way.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from redrive.brokers.sqs.batches import LANES, Batches, in_parts, whole
 from redrive.brokers.sqs.client import Client
 from redrive.brokers.sqs.failures import LeaseTooLong, is_stale
 from redrive.brokers.sqs.leases import Leases
-from redrive.brokers.sqs.messages import written
+from redrive.brokers.sqs.messages import forwarded, written
 from redrive.brokers.sqs.queues import Queues
 from redrive.brokers.sqs.sending import Outbox
 from redrive.errors import BrokerError, LimitExceeded, QueueNotFound, StaleReceipt
@@ -40,6 +41,8 @@ class Settler:
         self._client, self._queues, self._leases, self._outbox = client, queues, leases, outbox
         self._deletes: dict[str, Batches[Any]] = {}
         self._changes: dict[str, Batches[Any]] = {}
+        self._under_way: dict[str, asyncio.Future[Any]] = {}
+        """The change of a receipt that was not answered yet."""
 
     async def settle(self, settlements: Sequence[Settlement]) -> Results:
         """Do all of them, side by side; whoever comes second with one receipt is late.
@@ -104,7 +107,8 @@ class Settler:
         if isinstance(one, Forward):
             located = self._queues.located_now(one.queue)
             largest = self._outbox.largest.get(one.queue, MAX_BODY)
-            outgoing = written(_outgoing(one), fifo=located is not None and located.fifo, largest=largest)
+            write = forwarded if _as_received(one) else written
+            outgoing = write(_outgoing(one), fifo=located is not None and located.fifo, largest=largest)
             if isinstance(outgoing, LimitExceeded):
                 return outgoing
         if self._leases.is_stale(one.delivery.receipt):
@@ -140,7 +144,7 @@ class Settler:
             error = await self._changed(one.delivery, _LATE_LEASE, shorten=True)
             if error is not None:
                 return self._settled(one.delivery, error)
-        (sent,) = await self._outbox.send(one.queue, [_outgoing(one)])
+        (sent,) = await self._outbox.send(one.queue, [_outgoing(one)], forward=_as_received(one))
         if isinstance(sent, BrokerError):
             self._leases.resume(one.delivery.receipt)
             return sent
@@ -163,15 +167,25 @@ class Settler:
         """Let it be visible in so many seconds; cut where that is beyond twelve hours since its receive."""
         await self._queues.located(delivery.queue)
         change = _Change(delivery.receipt, -int(-seconds // 1))
-        changes = self._changes_of(delivery.queue)
-        (error,) = await changes.put([change])
+        error = await self._change_of(delivery.queue, change)
         if isinstance(error, LeaseTooLong) and shorten:
             lease = self._leases.of(delivery.receipt)
             left = 0 if lease is None else int(LONGEST_LEASE - (time.monotonic() - lease.began)) - 1
-            (error,) = await changes.put([_Change(delivery.receipt, max(0, min(change.seconds, left)))])
+            cut = _Change(delivery.receipt, max(0, min(change.seconds, left)))
+            error = await self._change_of(delivery.queue, cut)
             if isinstance(error, LeaseTooLong):
-                (error,) = await changes.put([_Change(delivery.receipt, 0)])
-        return error if isinstance(error, BrokerError) else None
+                error = await self._change_of(delivery.queue, _Change(delivery.receipt, 0))
+        return error
+
+    async def _change_of(self, queue: str, change: _Change) -> BrokerError | None:
+        """Invariant 3, also where whoever asked for the earlier change waits for it no more."""
+        while earlier := self._under_way.get(change.receipt):
+            await asyncio.wait([earlier])
+        answer = self._changes_of(queue).put([change])
+        self._under_way[change.receipt] = answer
+        answer.add_done_callback(lambda _: self._under_way.pop(change.receipt, None))
+        (result,) = await asyncio.shield(answer)
+        return result if isinstance(result, BrokerError) else None
 
     def _settled(self, delivery: Delivery, answer: object) -> BrokerError | None:
         if not isinstance(answer, BrokerError):
@@ -219,6 +233,11 @@ class Settler:
 
 def _outgoing(one: Forward) -> Outgoing:
     return Outgoing(message=one.message, delay=one.delay, deduplication_id=one.deduplication_id)
+
+
+def _as_received(one: Forward) -> bool:
+    """Whether it goes on with the body it came with, which SQS has taken once, however large it is."""
+    return one.message.body == one.delivery.message.body
 
 
 def _stale(delivery: Delivery) -> StaleReceipt:
