@@ -243,3 +243,11 @@ def test_a_message_is_as_large_as_amazon_counts_it() -> None:
                 one = Outgoing(message=replace(body, attributes=attributes, attribute_types=types))
                 (result,) = engine.do(partial(Engine.send, queue="small", messages=[one], now_ms=engine.now_ms))
                 assert isinstance(result, LimitExceeded) is refused
+
+
+def test_a_deduplication_id_that_is_no_text_any_more_stops_nothing() -> None:
+    """It has no checksum: what can be read of it is told, and the message is received."""
+    with driven(LINE) as engine:
+        engine.sent("line", "a", key="key")
+        engine.connection.execute("UPDATE message SET deduplication_id = CAST(x'6bff79' AS TEXT)")
+        assert engine.take_one("line").deduplication_id == "k\ufffdy"

@@ -20,7 +20,7 @@ RAW = (
     "CAST(id AS BLOB), sent_at_ms, CAST(group_id AS BLOB), CAST(attributes AS BLOB), CAST(notes AS BLOB), body"
 )
 """The checksum and the content as bytes: text that a flipped bit made none could not even be looked at."""
-RECEIVED = f"seq, receipt, receive_count, round, origin, first_received_at_ms, deduplication_id, {RAW}"
+RECEIVED = f"seq, receipt, receive_count, round, origin, first_received_at_ms, CAST(deduplication_id AS BLOB), {RAW}"
 """What a receive gives, in the order in which `Row` takes it."""
 
 READY, DELAYED, IN_FLIGHT, IN_LINE, LEASED, DAMAGED = range(6)
@@ -50,7 +50,8 @@ class Row:
 
     def __init__(self, values: tuple[Any, ...]) -> None:
         self.seq, self.receipt, self.receive_count, self.round, self.origin = values[:5]
-        self.first_received_at_ms, self.deduplication_id, self._stored = values[5:8]
+        self.first_received_at_ms, deduplication_id, self._stored = values[5:8]
+        self.deduplication_id = None if deduplication_id is None else _readable(deduplication_id)
         self._raw: RawContent = values[8:]
 
     @property
