@@ -21,8 +21,13 @@ LONGEST_NAME = 256
 _NAME = re.compile(r"(?!\.)(?!.*\.\.)(?!(?i:AWS\.|Amazon\.))[A-Za-z0-9_.-]{1,256}(?<!\.)")
 _TYPE = re.compile(r"(String|Number|Binary)(\..+)?", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_TEXT = re.compile("[\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*")
-"""Source: XML 1.0, production 2, `Char`."""
+UNFIT = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""A character that neither a body nor a value may hold. Source: SendMessage `MessageBody`; XML 1.0, production 2."""
+ID = re.compile(r"[!-~]{1,128}")
+"""The id of a group, of a message for deduplication, or of a receive attempt.
+
+Source: SendMessage `MessageGroupId`: up to 128 alphanumeric characters and punctuation marks.
+"""
 _DIGITS = 38
 _LARGEST_POWER = 126
 _STRING, _BINARY = b"\x01", b"\x02"
@@ -96,7 +101,7 @@ def _bad_value(kind: str, value: str) -> str | None:
         case "Binary":
             return None if _is_base64(value) else "base64"
         case _:
-            return None if _TEXT.fullmatch(value) else "text that XML can hold"
+            return "text that XML can hold" if UNFIT.search(value) else None
 
 
 def _is_number(value: str) -> bool:

@@ -36,6 +36,20 @@ class Sent:
 Sends = list[BrokerError | Sent | None]
 """One entry for each message sent: the error where it was not, a Sent on a FIFO queue, None on a standard one."""
 
+LONGEST_DELAY = 900.0
+"""Seconds. Source: Amazon SQS, SendMessage `DelaySeconds`: 0 to 900."""
+RETENTION = (60.0, 1_209_600.0)
+"""Seconds. Source: Amazon SQS, SetQueueAttributes `MessageRetentionPeriod`: 60 to 1,209,600 (14 days)."""
+MOST_RECEIVES = 1_000
+"""Source: Amazon SQS, SetQueueAttributes, RedrivePolicy `maxReceiveCount`: 1 to 1,000."""
+LARGEST_MESSAGE = (1_024, 1_048_576)
+"""Bytes. Source: Amazon SQS, SetQueueAttributes `MaximumMessageSize`: 1,024 to 1,048,576 (1 MiB)."""
+MOST_SOURCES = 10
+"""Source: Amazon SQS, SetQueueAttributes, RedriveAllowPolicy `sourceQueueArns`: at most 10."""
+FASTEST_MOVE = 500
+"""Messages a second. Source: StartMessageMoveTask `MaxNumberOfMessagesPerSecond`: 1 to 500."""
+MOST_MOVES_LISTED = 10
+"""Source: ListMessageMoveTasks `MaxResults`: 1 to 10."""
 LONGEST_LEASE = 43_200.0
 """Seconds. Source: Amazon SQS quotas, "Message visibility timeout": 12 hours."""
 

@@ -8,7 +8,7 @@ import contextlib
 import inspect
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,13 +97,14 @@ class Timekeeper:
         refused: dict[str, tuple[QueueNotFound | BrokerUnavailable, list[Entry]]] = {}
         sent = False
         for entry in timers:
-            queue = json.loads(entry.value)["queue"]
+            value = json.loads(entry.value)
+            queue = value["queue"]
             if queue in refused:  # it would only be refused again
                 refused[queue][1].append(entry)
                 continue
             with contextlib.suppress(VersionConflict):  # another leader was faster
                 try:
-                    await self._send(entry)
+                    await self._send(entry, value)
                     sent = True
                 except LimitExceeded as error:
                     await self._postpone(error, [entry], now_ms)
@@ -123,13 +124,12 @@ class Timekeeper:
                 due = now_ms + _POSTPONED_MS
                 await self._runtime.store.put(TIMERS, entry.key, entry.value, if_version=entry.version, due_at_ms=due)
 
-    async def _send(self, entry: Entry) -> None:
+    async def _send(self, entry: Entry, value: Mapping[str, Any]) -> None:
         """Send, then forget: a crash in between sends it again under the same id.
 
         Raises:
             BrokerError: If it was refused.
         """
-        store, value = self._runtime.store, json.loads(entry.value)
         message = Message(
             id=value["id"],
             body=base64.b64decode(value["body"]),
@@ -141,7 +141,7 @@ class Timekeeper:
         (sent,) = await self._runtime.broker.send(value["queue"], [outgoing])
         if isinstance(sent, BrokerError):
             raise sent
-        await store.delete(TIMERS, entry.key, if_version=entry.version)
+        await self._runtime.store.delete(TIMERS, entry.key, if_version=entry.version)
 
     async def _tick_due(self) -> None:
         if not self._set_up:

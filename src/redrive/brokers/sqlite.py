@@ -7,11 +7,22 @@ import contextlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from redrive.broker import Capabilities, Depth, MoveTask, Outgoing, Page, QueueSpec, Results, Return, Sends, Settlement
+from redrive.broker import (
+    LONGEST_DELAY,
+    MOST_MOVES_LISTED,
+    Capabilities,
+    Depth,
+    MoveTask,
+    Outgoing,
+    Page,
+    QueueSpec,
+    Results,
+    Return,
+    Sends,
+    Settlement,
+)
 from redrive.errors import BrokerUnavailable, LimitExceeded, RedriveError
 from redrive.message import Delivery
-from redrive.sqlite.move_tasks import MOST_LISTED
-from redrive.sqlite.queues import LONGEST_DELAY
 from redrive.sqlite.signals import BACKSTOP
 from redrive.sqlite.writer import Database, Tables, Work
 
@@ -122,7 +133,7 @@ class SqliteBroker:
 
     async def moves(self, source: str) -> list[MoveTask]:
         """The latest move tasks of a dead-letter queue, the newest first; at most 10."""
-        return await self._database.run(lambda tables: tables.engine.moves.list(source, MOST_LISTED))
+        return await self._database.run(lambda tables: tables.engine.moves.list(source, MOST_MOVES_LISTED))
 
     async def cancel_move(self, task: str) -> int:
         """Stop a running move task; how many messages it had moved, which stay moved.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from redrive.broker import LONGEST_LEASE, Outgoing, refused_group
+from redrive.attributes import ID
+from redrive.broker import LONGEST_DELAY, LONGEST_LEASE, Outgoing, refused_group
 from redrive.errors import LimitExceeded
-from redrive.sqlite.queues import LONGEST_DELAY, Queue
+from redrive.sqlite.queues import Queue
 
 LONGEST_ID = 128
 """Characters. Source: Amazon SQS, SendMessage `MessageGroupId` and `MessageDeduplicationId`, ReceiveMessage
@@ -61,4 +62,4 @@ def _length(text: str) -> int:
 
 
 def _is_id(value: str) -> bool:
-    return 1 <= len(value) <= LONGEST_ID and value.isascii() and value.isprintable() and " " not in value
+    return ID.fullmatch(value) is not None

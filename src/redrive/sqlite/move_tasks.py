@@ -13,16 +13,12 @@ from typing import Any, Protocol
 
 import apsw
 
-from redrive.broker import Depth, MoveTask
+from redrive.broker import FASTEST_MOVE, MOST_MOVES_LISTED, Depth, MoveTask
 from redrive.errors import LimitExceeded, QueueConflict, QueueNotFound
 from redrive.sqlite.queues import Queue, Queues
 from redrive.sqlite.rows import Row
 from redrive.sqlite.statements import named
 
-FASTEST = 500
-"""Messages a second. Source: StartMessageMoveTask `MaxNumberOfMessagesPerSecond`: 1 to 500."""
-MOST_LISTED = 10
-"""Source: ListMessageMoveTasks `MaxResults`: 1 to 10."""
 _AT_ONCE = 500
 _LOOK_AGAIN_MS, _LOOK_AT_LEAST_MS = 100, 1_000
 _BURST_MS = 1_000
@@ -71,8 +67,8 @@ class MoveTasks:
             LimitExceeded: If the rate is outside 1 to 500.
         """
         found = self._queues.named(source)
-        if rate is not None and not 1 <= rate <= FASTEST:
-            raise LimitExceeded("rate", rate, f"from 1 to {FASTEST} messages a second, or None")
+        if rate is not None and not 1 <= rate <= FASTEST_MOVE:
+            raise LimitExceeded("rate", rate, f"from 1 to {FASTEST_MOVE} messages a second, or None")
         if not self._queues.sources(source):
             raise QueueConflict(source, "is no queue's dead-letter queue", "move from one that is")
         if destination is not None:
@@ -81,10 +77,10 @@ class MoveTasks:
             raise QueueConflict(source, f"is being moved already, by task {running!r}", "wait for it, or cancel it")
         held = self._mover.depth(source, now_ms).total
         task: str = self._execute(_SQL["start"], (source, destination, rate, held, now_ms)).get
-        self._execute(_SQL["forget"], (source, MOST_LISTED - 1))
+        self._execute(_SQL["forget"], (source, MOST_MOVES_LISTED - 1))
         return task
 
-    def list(self, source: str, limit: int = MOST_LISTED) -> list[MoveTask]:
+    def list(self, source: str, limit: int = MOST_MOVES_LISTED) -> list[MoveTask]:
         """The latest tasks of a source, the newest first; older ones than ten are forgotten."""
         self._queues.named(source)
         return [_task(row) for row in self._execute(_SQL["list"], (source, limit))]

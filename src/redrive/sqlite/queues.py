@@ -9,20 +9,16 @@ from typing import NamedTuple
 
 import apsw
 
-from redrive.broker import QueueSpec
+from redrive.broker import (
+    LARGEST_MESSAGE,
+    LONGEST_DELAY,
+    MOST_RECEIVES,
+    MOST_SOURCES,
+    RETENTION,
+    QueueSpec,
+)
 from redrive.errors import BrokerError, LimitExceeded, QueueConflict, QueueNotFound
 from redrive.sqlite.statements import named
-
-LONGEST_DELAY = 900.0
-"""Seconds. Source: Amazon SQS, SendMessage `DelaySeconds`: 0 to 900."""
-RETENTION = (60.0, 1_209_600.0)
-"""Seconds. Source: Amazon SQS, SetQueueAttributes `MessageRetentionPeriod`: 60 to 1,209,600 (14 days)."""
-MOST_RECEIVES = 1_000
-"""Source: Amazon SQS, SetQueueAttributes, RedrivePolicy `maxReceiveCount`: 1 to 1,000."""
-LARGEST_MESSAGE = (1_024, 1_048_576)
-"""Bytes. Source: Amazon SQS, SetQueueAttributes `MaximumMessageSize`: 1,024 to 1,048,576 (1 MiB)."""
-MOST_SOURCES = 10
-"""Source: Amazon SQS, SetQueueAttributes, RedriveAllowPolicy `sourceQueueArns`: at most 10."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _SQL = named("queues.sql")

@@ -9,12 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redrive.broker import Capabilities, Depth, MoveTask, Outgoing, Page, QueueSpec, Results, Sends, Settlement
+from redrive.broker import (
+    LONGEST_DELAY,
+    Capabilities,
+    Depth,
+    MoveTask,
+    Outgoing,
+    Page,
+    QueueSpec,
+    Results,
+    Sends,
+    Settlement,
+)
 from redrive.brokers.sqs.address import SqsAddress, parsed
 from redrive.brokers.sqs.client import Client, check_installed
 from redrive.brokers.sqs.declaring import Declarer
 from redrive.brokers.sqs.leases import Leases
-from redrive.brokers.sqs.messages import LONGEST_DELAY
 from redrive.brokers.sqs.moving import Mover
 from redrive.brokers.sqs.queues import Queues
 from redrive.brokers.sqs.receiving import MOST_POLLS, Inlet

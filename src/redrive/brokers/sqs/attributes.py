@@ -7,19 +7,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from redrive.broker import QueueSpec
-from redrive.brokers.sqs.messages import LARGEST, LONGEST_DELAY
+from redrive.broker import LARGEST_MESSAGE, LONGEST_DELAY, MOST_RECEIVES, MOST_SOURCES, RETENTION, QueueSpec
+from redrive.brokers.sqs.messages import LARGEST
 from redrive.errors import LimitExceeded
 from redrive.message import MAX_BODY
 
-RETENTION = (60.0, 1_209_600.0)
-"""Seconds. Source: Amazon SQS, SetQueueAttributes `MessageRetentionPeriod`: 60 to 1,209,600 (14 days)."""
-SMALLEST = 1_024
-"""Bytes. Source: Amazon SQS, SetQueueAttributes `MaximumMessageSize`: 1,024 to 1,048,576."""
-MOST_RECEIVES = 1_000
-"""Source: Amazon SQS, SetQueueAttributes, RedrivePolicy `maxReceiveCount`: 1 to 1,000."""
-MOST_SOURCES = 10
-"""Source: Amazon SQS, SetQueueAttributes, RedriveAllowPolicy `sourceQueueArns`: at most 10."""
 REDRIVE, ALLOW = "RedrivePolicy", "RedriveAllowPolicy"
 
 _ROOM = LARGEST - MAX_BODY
@@ -58,7 +50,7 @@ def refused(spec: QueueSpec) -> LimitExceeded | None:
         (
             "largest_message",
             spec.largest_message,
-            SMALLEST <= spec.largest_message <= LARGEST,
+            LARGEST_MESSAGE[0] <= spec.largest_message <= LARGEST,
             "from 1024 to 1048576 bytes",
         ),
         ("allowed_sources", sources, len(sources) <= MOST_SOURCES, "at most 10 names, or None for every queue"),

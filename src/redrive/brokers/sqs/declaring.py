@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from redrive.broker import QueueSpec
+from redrive.broker import MOST_RECEIVES, QueueSpec
 from redrive.brokers.sqs import attributes
-from redrive.brokers.sqs.attributes import ALLOW, MOST_RECEIVES, REDRIVE, Difference
+from redrive.brokers.sqs.attributes import ALLOW, REDRIVE, Difference
 from redrive.brokers.sqs.client import Client
 from redrive.brokers.sqs.failures import PermissionMissing, Refused
 from redrive.brokers.sqs.queues import Located, Queues

@@ -16,34 +16,27 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from redrive.attributes import MOST, md5_of_attributes, md5_of_body, refused
-from redrive.broker import Outgoing, refused_group
+from redrive.attributes import ID, MOST, UNFIT, md5_of_attributes, md5_of_body, refused
+from redrive.broker import LARGEST_MESSAGE, LONGEST_DELAY, Outgoing, refused_group
 from redrive.errors import LimitExceeded
 from redrive.message import MAX_BODY, NOTHING, Delivery, Message, Notes
 
 OURS = "redrive"
-LARGEST = 1_048_576
+LARGEST = LARGEST_MESSAGE[1]
 """Bytes of body and attributes together, and of all messages in one request.
 
 Source: Amazon SQS quotas, "Message size": 1 MiB.
 """
-LONGEST_DELAY = 900.0
-"""Seconds. Source: Amazon SQS, SendMessage `DelaySeconds`: 0 to 900."""
 SYSTEM_ATTRIBUTES = ["ApproximateReceiveCount", "SentTimestamp", "MessageGroupId", "SequenceNumber"]
 
 _VERSION = 1
 _FIRST = "traceparent"
 """The attribute that others look for: it has a place before all the rest."""
-_UNFIT = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Source: Amazon SQS, SendMessage `MessageBody`: #x9 | #xA | #xD | #x20-#xD7FF | #xE000-#xFFFD | #x10000-#x10FFFF."""
-_ID = re.compile(r"[!-~]{1,128}")
-"""Source: Amazon SQS, SendMessage `MessageGroupId`, `MessageDeduplicationId`: letters, digits and punctuation marks."""
 _ID_LIMIT = "1 to 128 ASCII letters, digits and punctuation marks, without spaces"
 _NO_BODY = "-"
 """Stands for an empty body."""
@@ -145,10 +138,10 @@ def _out_of_line(one: Outgoing) -> LimitExceeded | None:
     """Why a FIFO queue does not take it."""
     if one.delay:
         return LimitExceeded("delay", one.delay, "0 on a FIFO queue, where it would hold up what is sent after it")
-    if one.message.group is None or not _ID.fullmatch(one.message.group):
+    if one.message.group is None or not ID.fullmatch(one.message.group):
         limit = f"{_ID_LIMIT}, on a FIFO queue: send(..., group=...), or --group"
         return LimitExceeded("group", one.message.group, limit)
-    if one.deduplication_id is not None and not _ID.fullmatch(one.deduplication_id):
+    if one.deduplication_id is not None and not ID.fullmatch(one.deduplication_id):
         return LimitExceeded("deduplication id", one.deduplication_id, _ID_LIMIT)
     return None
 
@@ -178,7 +171,7 @@ def _text_of(body: bytes) -> tuple[str, str | None]:
         text = body.decode()
     except UnicodeDecodeError:
         text = "\0"
-    if _UNFIT.search(text):
+    if UNFIT.search(text):
         return base64.b64encode(body).decode(), "base64"
     return text, None
 
@@ -198,7 +191,7 @@ def _unpacked(text: str) -> bytes:
 
 def _group_of(group: str | None) -> tuple[str | None, str | None]:
     """The group for SQS, and for us where SQS does not take it: then a digest stands for it, still fairly."""
-    if group is None or _ID.fullmatch(group):
+    if group is None or ID.fullmatch(group):
         return group, None
     return hashlib.sha256(group.encode()).hexdigest(), group
 

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from redrive.broker import MoveTask
+from redrive.broker import FASTEST_MOVE, MOST_MOVES_LISTED, MoveTask
 from redrive.brokers.sqs.client import Client
 from redrive.brokers.sqs.failures import Refused
 from redrive.brokers.sqs.queues import Queues
 from redrive.errors import LimitExceeded, QueueConflict
-
-FASTEST = 500
-"""Messages a second. Source: Amazon SQS, StartMessageMoveTask `MaxNumberOfMessagesPerSecond`: at most 500."""
-_MOST_LISTED = 10
-"""Source: Amazon SQS, ListMessageMoveTasks `MaxResults`: at most 10."""
 
 Status = Literal["RUNNING", "COMPLETED", "CANCELLED", "FAILED"]
 _STATUSES: dict[str, Status] = {
@@ -32,8 +27,8 @@ class Mover:
 
     async def start(self, source: str, destination: str | None, rate: int | None) -> str:
         """Begin to move what is in a dead-letter queue; the task's handle."""
-        if rate is not None and not 1 <= rate <= FASTEST:
-            raise LimitExceeded("rate", rate, f"from 1 to {FASTEST} messages a second, or None")
+        if rate is not None and not 1 <= rate <= FASTEST_MOVE:
+            raise LimitExceeded("rate", rate, f"from 1 to {FASTEST_MOVE} messages a second, or None")
         request: dict[str, Any] = {"SourceArn": await self._arn(source)}
         if destination is not None:
             request["DestinationArn"] = await self._arn(destination)
@@ -50,7 +45,7 @@ class Mover:
     async def list(self, source: str) -> list[MoveTask]:
         """The latest tasks of a source, the newest first; only a running one has an id."""
         answer = await self._client.read(
-            "ListMessageMoveTasks", source, SourceArn=await self._arn(source), MaxResults=_MOST_LISTED
+            "ListMessageMoveTasks", source, SourceArn=await self._arn(source), MaxResults=MOST_MOVES_LISTED
         )
         return [self._task(source, one) for one in answer.get("Results") or ()]
 

@@ -12,13 +12,12 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from redrive.broker import LONGEST_LEASE
+from redrive.broker import LONGEST_LEASE, RETENTION
 from redrive.sqlite.damage.findings import MOST_SHOWN, Finding, Report
 from redrive.sqlite.damage.fitting import CLOCK_STEP_MS
 from redrive.sqlite.damage.layout import layout
 from redrive.sqlite.damage.rows_by_hand import fits
 from redrive.sqlite.deduplication import INTERVAL_MS
-from redrive.sqlite.queues import RETENTION
 from redrive.sqlite.rows import DAMAGED
 from redrive.sqlite.statements import named
 from redrive.store import BODIES

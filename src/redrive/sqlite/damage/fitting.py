@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from redrive.broker import LONGEST_LEASE
+from redrive.broker import LONGEST_LEASE, MOST_RECEIVES, RETENTION
 from redrive.sqlite.damage.cells import Value
-from redrive.sqlite.queues import MOST_RECEIVES, RETENTION
 from redrive.sqlite.rows import DAMAGED, DELAYED, IN_FLIGHT, IN_LINE, LEASED, READY
 
 CLOCK_STEP_MS = 60_000

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from redrive.broker import MoveTask
+from redrive.broker import FASTEST_MOVE, MOST_MOVES_LISTED, MoveTask
 from redrive.errors import LimitExceeded, QueueConflict
-from redrive.sqlite.move_tasks import FASTEST
 from redrive.sqlite.queues import Queue
 from redrive.sqlite.tables import Tables
 from redrive.sqs_api.calls import Caller, Refused
@@ -16,7 +15,6 @@ from redrive.sqs_api.service.handles import task_handle, task_of
 from redrive.sqs_api.service.queues import Operation, Request
 from redrive.sqs_api.service.wording import checked_range
 
-_MOST_LISTED = 10
 _RUNNING = "RUNNING"
 _MISSING, _NO_SOURCE = "AWS.SimpleQueueService.NonExistentQueue", "CouldNotDetermineMessageSource"
 """Why a task failed. Source: Amazon SQS developer guide, "Troubleshoot dead-letter queue redrive"; recorded answers."""
@@ -31,8 +29,8 @@ def start(tables: Tables, request: Request, caller: Caller) -> dict[str, Any]:
     target = None if named is None else _queue(tables, named, "DestinationArn", caller)
     rate = request.get("MaxNumberOfMessagesPerSecond")
     if rate is not None:
-        reason = f"You must enter a value between 1 and {FASTEST}."
-        checked_range("MaxNumberOfMessagesPerSecond", rate, 1, FASTEST, reason)
+        reason = f"You must enter a value between 1 and {FASTEST_MOVE}."
+        checked_range("MaxNumberOfMessagesPerSecond", rate, 1, FASTEST_MOVE, reason)
     if target is not None and target.id == source.id:
         raise _refused("Source queue arn and destination queue arn cannot be the same.")
     if not tables.engine.queue_table.sources(source.name):
@@ -55,7 +53,9 @@ def listed(tables: Tables, request: Request, caller: Caller) -> dict[str, Any]:
     source = _queue(tables, request["SourceArn"], "SourceArn", caller)
     most = request.get("MaxResults")
     if most is not None:
-        checked_range("MaxResults", most, 1, _MOST_LISTED, "Value for parameter MaxResults must be between 1 and 10.")
+        checked_range(
+            "MaxResults", most, 1, MOST_MOVES_LISTED, "Value for parameter MaxResults must be between 1 and 10."
+        )
     tasks = tables.engine.moves.list(source.name, most or 1)
     fifo = bool(source.fifo)
     return {"Results": [_told(task, request["SourceArn"], caller, fifo=fifo) for task in tasks]} if tasks else {}

@@ -7,13 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from redrive.broker import QueueSpec
+from redrive.broker import MOST_RECEIVES, MOST_SOURCES, QueueSpec
 from redrive.sqs_api.calls import Caller
 from redrive.sqs_api.service.addresses import FIFO, arn_of, is_arn, name_in_arn, wire_name
 from redrive.sqs_api.service.wording import bad_attribute, bad_value
 
-_MOST_RECEIVES = 1_000
-_MOST_SOURCES = 10
 _PERMISSIONS = ("allowAll", "denyAll", "byQueue")
 _NO_ALLOW_POLICY = "Amazon SQS can't create the redrive allow policy"
 
@@ -111,9 +109,9 @@ def json_of(value: str) -> Any:  # noqa: ANN401 - JSON
 
 def _count(value: object) -> int | None:
     text = str(value)
-    if isinstance(value, bool) or not (text.isascii() and text.isdecimal() and len(text) <= len(str(_MOST_RECEIVES))):
+    if isinstance(value, bool) or not (text.isascii() and text.isdecimal() and len(text) <= len(str(MOST_RECEIVES))):
         return None
-    return int(text) if 1 <= int(text) <= _MOST_RECEIVES else None
+    return int(text) if 1 <= int(text) <= MOST_RECEIVES else None
 
 
 def _are_texts(sources: object) -> bool:
@@ -127,8 +125,8 @@ def _sources(value: str, sources: list[str], caller: Caller, *, fifo: bool) -> t
         reason = (
             "When you specify the byQueue permission type, you must also specify one or more sourceQueueArns values."
         )
-    elif len(sources) > _MOST_SOURCES:
-        reason = f"The maximum number of source queue ARNs you can specify is {_MOST_SOURCES}."
+    elif len(sources) > MOST_SOURCES:
+        reason = f"The maximum number of source queue ARNs you can specify is {MOST_SOURCES}."
     elif None in names:
         reason = "sourceQueueArns takes ARNs of queues of this account and region."
     if reason is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redrive import attributes as rules
+from redrive.broker import LONGEST_LEASE
 from redrive.message import Delivery
 from redrive.sqlite.queues import Queue
 from redrive.sqs_api.calls import QUERY, Caller, Refused
@@ -15,11 +16,11 @@ from redrive.sqs_api.service.addresses import arn_of, wire_name
 from redrive.sqs_api.service.handles import receipt_handle
 from redrive.sqs_api.service.sending import TRACE
 from redrive.sqs_api.service.settings import unknown_attribute
-from redrive.sqs_api.service.wording import checked_id, checked_range, not_for_this_kind
+from redrive.sqs_api.service.wording import checked_id, checked_range, not_for_this_kind, sequence_number
 
 _MOST = 10
 _LONGEST_WAIT = 20
-LONGEST_VISIBILITY = 43_200
+LONGEST_VISIBILITY = int(LONGEST_LEASE)
 _ALL = frozenset(
     {
         "SenderId",
@@ -131,7 +132,7 @@ def _system_attributes(delivery: Delivery, chosen: frozenset[str], caller: Calle
     if message.group is not None:
         found["MessageGroupId"] = message.group
     if delivery.sequence is not None:
-        found["SequenceNumber"] = str(delivery.sequence).zfill(20)
+        found["SequenceNumber"] = sequence_number(delivery.sequence)
     if delivery.deduplication_id is not None:
         found["MessageDeduplicationId"] = delivery.deduplication_id
     if delivery.origin is not None:

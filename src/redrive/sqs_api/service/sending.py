@@ -7,27 +7,30 @@ from __future__ import annotations
 
 import base64
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from redrive import attributes as rules
-from redrive.broker import Outgoing, Sent
+from redrive.broker import LONGEST_DELAY, Outgoing, Sent
 from redrive.errors import BrokerError
 from redrive.message import Message, message_id
 from redrive.sqlite.queues import Queue
 from redrive.sqlite.tables import Tables
 from redrive.sqs_api.calls import Refused
 from redrive.sqs_api.service.settings import LARGEST_MESSAGE
-from redrive.sqs_api.service.wording import bad_value, checked_id, missing, not_for_this_kind, refusal_of
+from redrive.sqs_api.service.wording import (
+    bad_value,
+    checked_id,
+    missing,
+    not_for_this_kind,
+    refusal_of,
+    sequence_number,
+)
 
 TRACE = "AWS.TraceHeader"
 """Under which the X-Ray trace header is kept among a message's attributes: no client may give one such a name."""
 _TRACE = "AWSTraceHeader"
-_LONGEST_DELAY = 900
-_UNFIT = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_SEQUENCE_DIGITS = 20
 _VALUES = {"String": "StringValue", "Number": "StringValue", "Binary": "BinaryValue"}
 
 
@@ -53,7 +56,7 @@ class Entry:
         if self.trace is not None:
             told["MD5OfMessageSystemAttributes"] = rules.md5_of_attributes({_TRACE: self.trace}) or ""
         if sent is not None:
-            told["SequenceNumber"] = str(sent.sequence).zfill(_SEQUENCE_DIGITS)
+            told["SequenceNumber"] = sequence_number(sent.sequence)
         return told
 
 
@@ -71,7 +74,7 @@ def entry_of(request: Mapping[str, Any]) -> Entry:
     text = request.get("MessageBody")
     if not text:
         raise missing("MessageBody")
-    if unfit := _UNFIT.search(text):
+    if unfit := rules.UNFIT.search(text):
         raise Refused(
             "InvalidMessageContents",
             f"Invalid binary character '#x{ord(unfit[0]):X}' was found in the message body, the set of allowed "
@@ -81,7 +84,7 @@ def entry_of(request: Mapping[str, Any]) -> Entry:
     given = request.get("MessageAttributes")
     values, types, size = _attributes(given) if given else ({}, None, 0)
     delay = request.get("DelaySeconds")
-    if delay is not None and not 0 <= delay <= _LONGEST_DELAY:
+    if delay is not None and not 0 <= delay <= LONGEST_DELAY:
         raise bad_value("DelaySeconds", delay, "DelaySeconds must be >= 0 and <= 900.")
     return Entry(
         body=body,

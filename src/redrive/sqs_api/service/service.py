@@ -14,7 +14,7 @@ from typing import Any
 
 from redrive.brokers.sqlite import Taken, taken_within, until_next
 from redrive.clock import SystemClock
-from redrive.errors import RedriveError
+from redrive.errors import QueueNotFound, RedriveError
 from redrive.sqlite.database import FULL
 from redrive.sqlite.engine import MOST_IN_FLIGHT
 from redrive.sqlite.signals import BACKSTOP
@@ -205,10 +205,12 @@ class EndpointService:
         return answer
 
     def _counted(self, tables: Tables, own: str) -> list[QueueCounts]:
-        if own not in tables.engine.queues():  # deleted meanwhile
+        try:
+            queue = tables.engine.queue_table.named(own)
+        except QueueNotFound:  # deleted meanwhile
             return []
         depth = tables.engine.depth(own, tables.now_ms)
-        name = wire_name(own, fifo=bool(tables.engine.queue_table.named(own).fifo))
+        name = wire_name(own, fifo=bool(queue.fifo))
         return [
             QueueCounts(
                 queue=name,

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from redrive.broker import QueueSpec
-from redrive.sqlite.queues import RETENTION
+from redrive.broker import LARGEST_MESSAGE as MESSAGE_SIZES
+from redrive.broker import LONGEST_DELAY, LONGEST_LEASE, RETENTION, QueueSpec
 from redrive.sqs_api.calls import Caller, Refused
 from redrive.sqs_api.service.policies import (
     DeadLetterTarget,
@@ -27,15 +27,15 @@ from redrive.sqs_api.service.policies import (
 )
 from redrive.sqs_api.service.wording import bad_attribute
 
-LARGEST_MESSAGE = 1_048_576
+LARGEST_MESSAGE = MESSAGE_SIZES[1]
 _RANGES: Mapping[str, tuple[int, int]] = MappingProxyType(
     {
-        "DelaySeconds": (0, 900),
+        "DelaySeconds": (0, int(LONGEST_DELAY)),
         "KmsDataKeyReusePeriodSeconds": (60, 86_400),
-        "MaximumMessageSize": (1_024, LARGEST_MESSAGE),
-        "MessageRetentionPeriod": (60, 1_209_600),
+        "MaximumMessageSize": MESSAGE_SIZES,
+        "MessageRetentionPeriod": (int(RETENTION[0]), int(RETENTION[1])),
         "ReceiveMessageWaitTimeSeconds": (0, 20),
-        "VisibilityTimeout": (0, 43_200),
+        "VisibilityTimeout": (0, int(LONGEST_LEASE)),
     }
 )
 _BOOLEANS = frozenset({"ContentBasedDeduplication", "FifoQueue", "SqsManagedSseEnabled"})

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
-from redrive.errors import DiskNearlyFull, LimitExceeded, QueueConflict, QueueNotFound, RedriveError
+from redrive.attributes import ID
+from redrive.errors import LimitExceeded, QueueConflict, QueueNotFound, RedriveError
 from redrive.sqs_api.calls import QUERY, Refused
 
-_ID = re.compile(r"[!-~]{1,128}")
+_SEQUENCE_DIGITS = 20
 
 
 def bad_value(parameter: str, value: object, reason: str) -> Refused:
@@ -48,7 +47,7 @@ def checked_id(parameter: str, value: str) -> str:
     Raises:
         Refused: If it is none.
     """
-    if not _ID.fullmatch(value):
+    if not ID.fullmatch(value):
         reason = f"{parameter} can only include alphanumeric and punctuation characters. 1 to 128 in length."
         raise bad_value(parameter, value, reason)
     return value
@@ -68,7 +67,10 @@ def refusal_of(error: RedriveError) -> Refused:
             return Refused("QueueDoesNotExist", "The specified queue does not exist.")
         case LimitExceeded() | QueueConflict():
             return Refused("InvalidParameterValue", str(error))
-        case DiskNearlyFull():
-            return Refused("ServiceUnavailable", str(error))
         case _:
             return Refused("ServiceUnavailable", str(error))
+
+
+def sequence_number(sequence: int) -> str:
+    """As Amazon SQS shows one: twenty digits."""
+    return str(sequence).zfill(_SEQUENCE_DIGITS)
