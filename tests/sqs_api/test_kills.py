@@ -44,7 +44,15 @@ def test_two_hundred_kills_break_no_promise(tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 def test_a_server_that_forgets_is_found_out(tmp_path: Path) -> None:
-    """Whose file, after a kill, is one from before its last answers."""
-    report = Loop(tmp_path, seed=random.randrange(10**6), between=forget_the_log).run(2)  # noqa: S311 - as above
+    """Whose file, after a kill, is one from before its last answers; what those were is chance: it has three tries."""
+    report = forgetful(tmp_path / "0")
+    for number in (1, 2):
+        if not (report.complaints and report.violations):
+            report = forgetful(tmp_path / str(number))
     assert report.complaints
     assert {one.partition(":")[0] for one in report.violations} & {"lost", "came back"}
+
+
+def forgetful(folder: Path) -> Report:
+    folder.mkdir()
+    return Loop(folder, seed=random.randrange(10**6), between=forget_the_log).run(2)  # noqa: S311 - as above
