@@ -223,7 +223,8 @@ def drain(member: Member, patience: float) -> list[str]:
         for queue in full:
             while those := member.receive(queue, wait=1):
                 member.settle(queue, "acknowledge", those)
-        full = [queue for queue in full if messages_in(member.client, wire(queue))]
+        # All of them again: what a consumer held for the last time has died meanwhile, into a queue that was empty.
+        full = [spec.name for spec in QUEUES if messages_in(member.client, wire(spec.name))]
     return [f"{queue!r} could not be emptied" for queue in full]
 
 
