@@ -26,11 +26,17 @@ from redrive.errors import (
     RedriveError,
     Reject,
     RetryLater,
+    SagaError,
+    StepFailed,
+    StepRejected,
     StoreError,
     Unavailable,
+    WaitTimedOut,
 )
 from redrive.message import FailureRecord, Message
 from redrive.queue import Queue
+from redrive.sagas.saga import Saga
+from redrive.sagas.steps import Step, step
 
 __version__ = "0.1.0"
 
@@ -59,8 +65,15 @@ __all__ = [
     "RedriveError",
     "Reject",
     "RetryLater",
+    "Saga",
+    "SagaError",
     "State",
+    "Step",
+    "StepFailed",
+    "StepRejected",
     "StoreError",
     "Unavailable",
+    "WaitTimedOut",
     "current",
+    "step",
 ]

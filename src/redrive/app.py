@@ -310,6 +310,8 @@ class App(Generic[R]):
         """Open on a broker and a store that are open already: for tests, and for adapters of your own."""
         if self._runtime is not None:
             raise DeclarationError(f"application {self.name!r}", "is open already", "open it once in a process")
+        for consumer in self.consumers:
+            consumer.prepare()
         broker = annotated(broker, store, clock)
         runtime = Runtime(
             app=self.name,

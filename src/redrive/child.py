@@ -31,6 +31,7 @@ from redrive.loading import load_app, log_to_stderr
 from redrive.once import Claims
 from redrive.pulse import Pulse
 from redrive.runtime import GRACE
+from redrive.sagas.turns import turns_for
 from redrive.turn import Turns
 from redrive.wire import delivery_from_json, settlement_to_json
 from redrive.witness import Witness
@@ -88,7 +89,7 @@ async def run_isolated(app: App[Any], answers: TextIO) -> None:
             app.runtime.resources = await stack.enter_async_context(app.resources())
         most = max([consumer.concurrency for consumer in app.consumers], default=1)
         threads = ThreadPoolExecutor(most, thread_name_prefix="redrive-handler")
-        turns = {consumer.queue: (consumer, Turns(app.runtime, consumer, threads)) for consumer in app.consumers}
+        turns = {consumer.queue: (consumer, turns_for(app.runtime, consumer, threads)) for consumer in app.consumers}
         _say(answers, READY)
         while True:
             delivery = delivery_from_json(await lines.get())

@@ -105,6 +105,9 @@ class Consumer(Generic[T]):
         self.degraded_handlers: dict[str, Function] = {}
         functools.update_wrapper(self, handler)
 
+    def prepare(self) -> None:
+        """The application is about to open: everything that the consumer can name is there by now."""
+
     def backstop(self, *, uncounts: bool) -> int:
         """The broker's own `maxReceiveCount` for this queue.
 

@@ -23,11 +23,18 @@
     │   ├── VersionConflict          somebody else wrote first; read again
     │   └── ValueTooLarge            the value is over the store's `max_value`
     ├── ClaimLost                    the claim of an idempotency key was taken over: this turn may write nothing
+    ├── SagaError
+    │   ├── StepFailed               a step was given up on, and may have taken effect: the saga is undone
+    │   ├── WaitTimedOut             no signal came in time
+    │   ├── NotKept                  a value cannot stand in a journal
+    │   ├── CannotContinue           the code does not fit the journal: the saga is stuck
+    │   └── JournalLost              another turn has taken the instance over: this one may write nothing
     ├── NewerRecord                  a later version of redrive wrote this record: left for a newer worker
     ├── OperationRefused             an operator asked for something that cannot be done as asked
     │   └── NotFound                 what the operator named does not exist
     └── Decision                     not failures of redrive: raised by handlers to say what to do
-        ├── Reject                   this message can never succeed: dead at once
+        ├── Reject                   this message can never succeed: dead at once; of a step: a certain no
+        │   └── StepRejected         what a saga is told of such a step
         ├── RetryLater               come back later, not counted
         └── Unavailable              a dependency is down: parked or delayed, never an attempt
 
@@ -284,6 +291,65 @@ class ClaimLost(RedriveError):
         return f"the claim of {self.key!r} was taken over by another worker; its outcome counts, this one's does not"
 
 
+class SagaError(RedriveError):
+    """A saga cannot go on as it was written."""
+
+
+class StepFailed(SagaError):
+    """A step was given up on; it may have taken effect. A saga that lets this pass is undone."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(key, reason)
+        self.key, self.reason = key, reason
+
+    def __str__(self) -> str:
+        return f"step {self.key!r} was given up on, and may have taken effect: {self.reason}"
+
+
+class WaitTimedOut(SagaError, TimeoutError):
+    """No signal came in time. A saga that lets this pass is undone."""
+
+    def __init__(self, saga: str, signal: str) -> None:
+        super().__init__(saga, signal)
+        self.saga, self.signal = saga, signal
+
+    def __str__(self) -> str:
+        return f"saga {self.saga!r} waited for {self.signal!r}, which did not come in time"
+
+
+class NotKept(SagaError):
+    """A value cannot stand in a journal, or what stands there cannot be read."""
+
+    def __init__(self, subject: str, problem: str, remedy: str) -> None:
+        super().__init__(subject, problem, remedy)
+        self.subject, self.problem, self.remedy = subject, problem, remedy
+
+    def __str__(self) -> str:
+        return f"{self.subject} {self.problem}; {self.remedy}"
+
+
+class CannotContinue(SagaError):
+    """The code does not fit the journal of an instance, which is stuck until a deploy or a person mends that."""
+
+    def __init__(self, saga: str, problem: str, remedy: str) -> None:
+        super().__init__(saga, problem, remedy)
+        self.saga, self.problem, self.remedy = saga, problem, remedy
+
+    def __str__(self) -> str:
+        return f"saga {self.saga!r} cannot go on: {self.problem}; {self.remedy}"
+
+
+class JournalLost(SagaError):
+    """Another turn has taken the instance over: this one may write nothing, and does not go on."""
+
+    def __init__(self, saga: str) -> None:
+        super().__init__(saga)
+        self.saga = saga
+
+    def __str__(self) -> str:
+        return f"saga {self.saga!r} was taken over by another turn, whose word counts"
+
+
 class NewerRecord(RedriveError):
     """A record was written by a later version of redrive."""
 
@@ -327,6 +393,18 @@ class Reject(Decision):
 
     def __str__(self) -> str:
         return self.reason
+
+
+class StepRejected(Reject):
+    """A step of a saga was rejected: it has no effect. A saga that lets this pass is undone."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(reason)
+        self.args = (key, reason)
+        self.key = key
+
+    def __str__(self) -> str:
+        return f"step {self.key!r} was rejected: {self.reason}"
 
 
 class RetryLater(Decision):

@@ -31,8 +31,10 @@ from redrive.message import Message
 from redrive.order import Order, let_through
 from redrive.queue import Queue
 from redrive.runtime import Runtime
+from redrive.sagas.turns import turns_for
+from redrive.sagas.waking import Waker
 from redrive.sqlite.writer import InlineDatabase
-from redrive.store import SCHEDULES, TIMERS, Store
+from redrive.store import SAGAS, SCHEDULES, TIMERS, Store
 from redrive.stores.sqlite import SqliteStore
 from redrive.timekeeper import Schedule, Timekeeper
 from redrive.turn import Turns
@@ -106,7 +108,7 @@ class Harness(Generic[R]):
         )
         self._runtime.resources = self._resources
         self._threads = ThreadPoolExecutor(thread_name_prefix="redrive-handler")
-        self._turns = {one.queue: (one, Turns(self._runtime, one, self._threads)) for one in self._app.consumers}
+        self._turns = {one.queue: (one, turns_for(self._runtime, one, self._threads)) for one in self._app.consumers}
         for dependency in self._app.dependencies.values():
             if dependency.gate is not None:
                 dependency.gate.sleep = lambda _: asyncio.sleep(0)
@@ -179,6 +181,7 @@ class Harness(Generic[R]):
             for one in self._app.dependencies.values()
         ]
         self._timekeeper = Timekeeper(self._runtime, list(self._app.schedules.values()), leadership=leads)
+        self._waker = Waker(self._runtime, leadership=leads)
         self._intake = Intake(self._runtime.broker, self._runtime.store, self.clock)
         self._healer_due: dict[int, int] = {}
 
@@ -222,6 +225,7 @@ class Harness(Generic[R]):
                 pause = await healer.step()
                 self._healer_due[number] = now + max(1, int(pause * 1000))
         await self._timekeeper.step()
+        await self._waker.step()
         for consumer, _ in self._turns.values():
             with contextlib.suppress(StoreError, BrokerError):  # as in a worker: it looks again later
                 await self._intake.step(consumer.queue)
@@ -231,7 +235,7 @@ class Harness(Generic[R]):
         """The instants at which something becomes due."""
         tables = self._database.tables
         found = [tables.engine.next_visible_ms(queue) for queue in self._turns]
-        found += [tables.entries.next_due_ms(TIMERS), tables.entries.next_due_ms(SCHEDULES)]
+        found += [tables.entries.next_due_ms(namespace) for namespace in (TIMERS, SCHEDULES, SAGAS)]
         return [at for at in (*found, *self._healer_due.values()) if at is not None]
 
     async def _browse(self, queue: str) -> list[Message]:

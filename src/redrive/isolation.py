@@ -29,8 +29,8 @@ from redrive.errors import (
 )
 from redrive.message import Delivery
 from redrive.runtime import Runtime
+from redrive.sagas.turns import turns_for
 from redrive.store import SUSPECTS
-from redrive.turn import Turns
 from redrive.wire import delivery_to_json, settlement_from_json
 
 _log = logging.getLogger("redrive.isolation")
@@ -132,7 +132,7 @@ class Isolation:
     async def _alone(self, delivery: Delivery) -> Settlement | None:
         """One suspect's turn; its settlement, or that of a crash when it takes a process down that it had to itself."""
         consumer = self._consumers[delivery.queue]
-        turns = Turns(self._runtime, consumer)
+        turns = turns_for(self._runtime, consumer)
         if delivery.message.notes.crashes or delivery.message.id in self._doubted:
             await self._end_cell()  # one has died with it before: this one it has to itself
         while True:

@@ -14,9 +14,13 @@ from redrive.errors import BrokerError, DeclarationError, LimitExceeded
 from redrive.message import Message, message_id
 from redrive.payload import Payload, Unwrap
 from redrive.runtime import Runtime
+from redrive.sagas.definition import SagaConsumer, versioned
+from redrive.sagas.saga import Saga
+from redrive.sagas.steps import Step
 from redrive.timekeeper import set_timer
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Sender(Protocol):
@@ -215,6 +219,60 @@ class Queue(Generic[T]):
                 fifo=self.fifo,
             )
             return self.bound_consumer
+
+        return register
+
+    def saga(
+        self,
+        *,
+        version: int = 1,
+        id: Callable[[T], object],  # noqa: A002 - what it is called everywhere
+        deadline: float | timedelta | None = None,
+        steps: Sequence[Step[Any, Any, Any]] = (),
+        lease: float | timedelta = 30.0,
+        concurrency: int = 10,
+        max_crashes: int = 3,
+    ) -> Callable[[Callable[[Saga[R], T], Coroutine[Any, Any, Any]]], SagaConsumer[T]]:
+        """Make a function the saga of this queue: `async def function(saga, payload)`. Each message begins an instance.
+
+        A queue may have several versions of its saga: new instances begin with the highest, and a running one keeps
+        its own.
+
+        Args:
+            version: of the function, 1 or more; a change that a running instance cannot follow needs a higher one.
+            id: what the instance of a payload is known by, at most 200 characters; a second message with the same id
+                and payload begins nothing.
+            deadline: seconds from its beginning after which what is left is given up, and what was done is undone.
+            steps: those that cannot be found by the names that the function uses.
+            lease: seconds that a wake-up is ours without being extended; how long a crash holds an instance up.
+            concurrency: instances that go on at once in one worker.
+            max_crashes: turns that may take their worker down, before the instance is stuck.
+
+        Raises:
+            DeclarationError: If the queue has a consumer or is a FIFO queue, or a setting is out of range.
+        """
+        if self.fifo:
+            raise DeclarationError(f"the saga of {self.name!r}", "is on a FIFO queue", "use a standard queue for sagas")
+
+        def register(function: Callable[[Saga[R], T], Coroutine[Any, Any, Any]]) -> SagaConsumer[T]:
+            one = versioned(function, self.name, version=version, id_=id, deadline=deadline)
+            if isinstance(self.bound_consumer, SagaConsumer):
+                self.bound_consumer.add(one, steps)
+                return self.bound_consumer
+            if self.bound_consumer is not None:
+                raise DeclarationError(f"queue {self.name!r}", "has a consumer already", "use a queue for each")
+            saga = SagaConsumer(
+                self._app,
+                self.name,
+                self.payload,
+                one,
+                steps=steps,
+                lease=lease,
+                concurrency=concurrency,
+                max_crashes=max_crashes,
+            )
+            self.bound_consumer = saga
+            return saga
 
         return register
 

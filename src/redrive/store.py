@@ -35,6 +35,8 @@ LETTERS = Namespace(name="letters", listable=True)
 BODIES = Namespace(name="bodies")
 SUSPECTS = Namespace(name="suspects")
 TIMERS = Namespace(name="timers", timed=True)
+SAGAS = Namespace(name="sagas", listable=True, timed=True)
+SIGNALS = Namespace(name="signals", listable=True)
 SCHEDULES = Namespace(name="schedules", listable=True, timed=True)
 
 

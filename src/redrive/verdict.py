@@ -56,6 +56,7 @@ class Happening(StrEnum):
     LATER = "later"
     UNAVAILABLE = "unavailable"
     CRASHED = "crashed"
+    STUCK = "stuck"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +115,7 @@ _NEVER_RETRIED = {
     Happening.REJECTED: "rejected by the handler",
     Happening.PAYLOAD: "the body does not fit the queue's type",
     Happening.EXPIRED: "older than max_age",
+    Happening.STUCK: "stuck",
     Happening.CONFLICT: "its idempotency key was used for another payload",
 }
 

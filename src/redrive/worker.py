@@ -21,9 +21,10 @@ from redrive.isolation import Isolation
 from redrive.leadership import Leadership
 from redrive.pump import Pump
 from redrive.runtime import GRACE, Runtime
+from redrive.sagas.turns import turns_for
+from redrive.sagas.waking import Waker
 from redrive.store import ABSENT, WORKERS
 from redrive.timekeeper import Schedule, Timekeeper
-from redrive.turn import Turns
 
 _log = logging.getLogger("redrive.worker")
 HEARTBEAT = 1.0
@@ -59,7 +60,7 @@ class Worker:
             Pump(
                 runtime,
                 consumer,
-                Turns(runtime, consumer, self._threads),
+                turns_for(runtime, consumer, self._threads),
                 board=board,
                 isolate=None if isolation is None else isolation.run,
             )
@@ -75,6 +76,7 @@ class Worker:
             for dependency in dependencies
         ]
         self._timekeeper = Timekeeper(runtime, schedules)
+        self._waker = Waker(runtime)
         self._intake = Intake(runtime.broker, runtime.store, runtime.clock)
         self._intake_leader = Leadership(
             runtime.store, runtime.clock, task=f"intake/{runtime.app}", holder=runtime.worker
@@ -94,6 +96,7 @@ class Worker:
             self._repeated("the heartbeat", self._beat),
             *(self._repeated(f"the healer of {one.name}", one.step) for one in self._healers),
             self._repeated("the timekeeper", self._timekeeper.step),
+            self._repeated("the waker of sagas", self._waker.step),
             self._repeated("the intake", self._take_in),
         ]
         tasks = [asyncio.create_task(loop) for loop in loops]
@@ -149,7 +152,7 @@ class Worker:
 
     async def _resign(self) -> None:
         resigning = [one.resign for one in self._healers]
-        for resign in (*resigning, self._timekeeper.resign, self._intake_leader.resign):
+        for resign in (*resigning, self._timekeeper.resign, self._waker.resign, self._intake_leader.resign):
             with contextlib.suppress(BrokerError, StoreError):
                 await resign()
         with contextlib.suppress(BrokerError, StoreError):

@@ -1,0 +1,433 @@
+"""One turn's work on an instance: runs steps and undos, each of them in the journal before its body runs.
+
+begun      the attempt is counted in the journal, in one write with the result before it; then the body runs
+a result   noted; written with the next step's beginning, or as soon as the loop turns
+rejected   noted as a certain no; the saga is told
+failed     again after a pause, as often as the step says; then given up on, its outcome unknown
+no answer  its dependency is down: nothing is counted, and the wake-up waits where the healer finds it
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+from redrive.calling import Caller, Held
+from redrive.consumer import Consumer
+from redrive.context import Context
+from redrive.errors import CannotContinue, NotKept, StepFailed, StepRejected
+from redrive.fingerprint import text_of, type_name
+from redrive.raised import outcome_of
+from redrive.runtime import Runtime
+from redrive.sagas.journal import LARGEST_RESULT, Cause, Fact, Problem, StepRecord, StepState, Undo, UndoState
+from redrive.sagas.leaving import Later, Leave, Parks, Sticks, Undoes, Waits
+from redrive.sagas.record import Record
+from redrive.sagas.signals import Signals
+from redrive.sagas.steps import Call, Step
+from redrive.verdict import Happening, Outcome
+
+_ANY_STEP = Step[Any, Any, Any]
+
+
+@dataclass(slots=True)
+class _Begun:
+    """One call of a step, in this turn."""
+
+    step: Step[Any, Any, Any]
+    record: StepRecord
+    values: dict[str, Any]
+    result: Any = None
+    has_result: bool = False
+
+
+class Work:
+    """What one turn does of one instance."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        consumer: Consumer[Any],
+        record: Record,
+        held: Held,
+        *,
+        threads: Executor | None,
+        find: Callable[[StepRecord], Step[Any, Any, Any]],
+    ) -> None:
+        self._runtime, self._consumer, self._record, self._held = runtime, consumer, record, held
+        self._threads, self._find = threads, find
+        self._journal = record.journal
+        self._ends_at = runtime.clock.monotonic() + consumer.timeout
+        self._seen: set[int] = set()
+        self._moved = False
+        """Whether anything was done in this turn."""
+        self.calls: dict[str, int] = {}
+        self.signals = Signals(runtime.store, self._journal)
+
+    @property
+    def id(self) -> str:
+        """The instance's."""
+        return self._journal.id
+
+    @property
+    def version(self) -> int:
+        """Of the function that the instance began with."""
+        return self._journal.version
+
+    def now_ms(self) -> int:
+        """The clock's."""
+        return self._runtime.clock.now_ms()
+
+    def draw(self) -> float:
+        """A number from [0, 1)."""
+        return self._runtime.random.random()
+
+    def randomness(self) -> bytes:
+        """Sixteen bytes."""
+        return self._runtime.random.randbytes(16)
+
+    # Forward
+
+    async def run(self, calls: list[Call[Any, Any]]) -> list[Any]:
+        """Run steps beside one another, those that have not ended; their results.
+
+        Raises:
+            StepRejected: If one was rejected; the first of those that failed is told of.
+            StepFailed: If one was given up on.
+            Leave: If the turn ends here.
+        """
+        begun = [self._called(call) for call in calls]
+        if any(one.record.is_open for one in begun):
+            await self._settle(begun)
+        for one in begun:
+            self._raise_failed(one.record)
+        return [self._result(one) for one in begun]
+
+    def _called(self, call: Call[Any, Any]) -> _Begun:
+        step, number = call.step, self.calls.get(call.step.name, 0) + 1
+        self.calls[step.name] = number
+        record = self._journal.step(step.name, number)
+        if record is not None:
+            self._seen.add(id(record))
+            return _Begun(step, record, {} if not record.is_open else step.parameters.read(record.arguments))
+        self._refuse_what_is_new(f"step {step.name!r}")
+        arguments, values = step.parameters.written(call.args, call.kwargs)
+        record = StepRecord(name=step.name, call=number, place=step.place, arguments=arguments)
+        self._journal.steps.append(record)
+        self._seen.add(id(record))
+        return _Begun(step, record, values)
+
+    def _refuse_what_is_new(self, what: str) -> None:
+        """A function that goes another way than its journal says must not do anything new."""
+        if passed_over := self.passed_over():
+            problem = f"{what} is new, and its journal has {passed_over}, which its code passed over"
+            raise CannotContinue(self.id, problem, "put the code back, or give it another version")
+
+    def ends(self) -> None:
+        """The function returned.
+
+        Raises:
+            CannotContinue: If the journal has what it did not come to.
+        """
+        if passed_over := self.passed_over():
+            problem = f"its journal has {passed_over}, which its code passed over"
+            raise CannotContinue(self.id, problem, "put the code back, or give it another version")
+
+    def passed_over(self) -> str:
+        """What the journal has and the function has not come to; empty when there is nothing."""
+        steps = [self._journal.key_of(one) for one in self._journal.steps if id(one) not in self._seen]
+        facts = [f"{one.kind} {one.name}".strip() for one in self._journal.facts if id(one) not in self._seen]
+        return ", ".join((*steps, *facts)[:3])
+
+    async def _settle(self, begun: list[_Begun]) -> None:
+        self._may_go_forward()
+        open_ = [one for one in begun if one.record.is_open]
+        now_ms, ready, leaving = self.now_ms(), [], list[Leave]()
+        for one in open_:
+            if one.record.attempts >= one.step.settings.attempts:
+                self._give_up(one, "its last attempt did not end")
+            elif (why := self._closed(one.step)) is not None:
+                leaving.append(why)
+            elif (one.record.due_at_ms or 0) > now_ms:
+                leaving.append(Later(one.record.due_at_ms or 0))
+            else:
+                ready.append(one)
+        if ready and not self._failed(begun):
+            await self._begin(ready)
+            leaving += [why for why in await self._beside([self._attempt(one) for one in ready]) if why is not None]
+        if self._failed(begun):
+            for one in begun:
+                if one.record.is_open:
+                    self._give_up(one, "what ran beside it failed")
+        elif leaving:
+            raise min(leaving, key=_urgency)
+
+    async def _beside(self, work: list[Coroutine[Any, Any, Leave | None]]) -> list[Leave | None]:
+        if len(work) == 1:
+            return [await work[0]]
+        return await asyncio.gather(*work)
+
+    def _may_go_forward(self) -> None:
+        journal, now_ms = self._journal, self.now_ms()
+        if not journal.may_be_undone:
+            return
+        if (deed := journal.cancelled) is not None:
+            reason = f"cancelled by {deed.by}" + (f": {deed.note}" if deed.note else "")
+            raise Undoes(Cause(reason=reason, at_ms=now_ms))
+        if journal.is_over_at(now_ms):
+            raise Undoes(Cause(reason="its deadline has passed", at_ms=now_ms))
+
+    def _closed(self, step: _ANY_STEP) -> Parks | None:
+        """Whether one of its dependencies is known to be down: then nothing is begun."""
+        for need in step.needs.values():
+            if need.gate is not None and need.gate.open_here:
+                return Parks(need.name, "its circuit is open")
+        return None
+
+    async def _begin(self, ready: list[_Begun]) -> None:
+        longest = max(one.step.settings.timeout for one in ready)
+        self._take_time(longest)
+        if not self._record.has_room(len(ready)):
+            reason = "its journal is full: let steps return keys instead of contents, or begin another saga"
+            raise Sticks(Cause(reason=reason, at_ms=self.now_ms()))
+        for one in ready:
+            self._check_needs(one.step)
+            self._journal.begin(one.record, self.now_ms())
+        await self._write(longest)
+
+    def _take_time(self, longest: float) -> None:
+        """A turn has an end: what does not fit goes into the next one, which begins at once."""
+        if self._moved and self._runtime.clock.monotonic() + longest > self._ends_at:
+            raise Later(self.now_ms())
+        self._moved = True
+
+    async def _write(self, longest: float) -> None:
+        """Before bodies run that may take so long."""
+        if self._journal.owner is not None:
+            self._journal.owner.until_ms = self.now_ms() + int((longest + self._consumer.lease) * 1000)
+        self._record.changed()
+        await self._record.write()
+        self._may_go_forward()  # an operator may have written meanwhile
+
+    def _check_needs(self, step: _ANY_STEP) -> None:
+        if unknown := set(step.needs) - set(self._consumer.needs):
+            problem = f"step {step.name!r} needs {sorted(unknown)}, and was not known when the application was opened"
+            raise CannotContinue(self.id, problem, f"name it: saga(steps=[..., {step.name}])")
+
+    async def _attempt(self, one: _Begun) -> Leave | None:
+        step, record = one.step, one.record
+        outcome, given, error = await self._called_outside(
+            step, self._journal.key_of(record), record.attempts, one.values
+        )
+        record.ended_at_ms = self.now_ms()
+        leave: Leave | None = None
+        match outcome.happening:
+            case Happening.HANDLED:
+                self._keep(one, given)
+            case Happening.REJECTED:
+                record.state = StepState.REJECTED
+                record.error = self._problem(error)
+            case Happening.UNAVAILABLE if outcome.circuit_open:
+                record.attempts -= 1
+                leave = Parks(outcome.dependency or "", outcome.reason)
+            case Happening.LATER:
+                record.attempts -= 1
+                leave = self._again(record, outcome.after, step.settings.backoff.delay(1, random=self.draw()))
+            case _:
+                record.error = self._problem(error)
+                if record.attempts >= step.settings.attempts:
+                    record.state = StepState.UNKNOWN
+                else:
+                    pause = step.settings.backoff.delay(record.attempts, random=self.draw())
+                    leave = self._again(record, None, pause)
+        self._record.soon()
+        return leave
+
+    def _again(self, record: StepRecord | Undo, asked: float | None, pause: float) -> Later:
+        record.due_at_ms = self.now_ms() + int((pause if asked is None else max(0.0, asked)) * 1000)
+        return Later(record.due_at_ms)
+
+    def _keep(self, one: _Begun, given: object) -> None:
+        try:
+            one.record.result, one.result = one.step.parameters.result.written(given, most=LARGEST_RESULT)
+        except NotKept as error:  # what it did is done, and nobody can say what came of it
+            one.record.state, one.record.error = StepState.UNKNOWN, self._problem(error)
+            return
+        one.record.state, one.has_result = StepState.DONE, True
+        one.record.error = None
+
+    async def _called_outside(
+        self, step: _ANY_STEP, key: str, attempt: int, given: object, *, backward: bool = False
+    ) -> tuple[Outcome, Any, BaseException | None]:
+        """Call the user's function, and say what its end means."""
+        caller = Caller(self._runtime.clock, timeout=step.settings.timeout, threads=self._threads)
+        self._runtime.counters.runs += 1
+        context = self._context(step, key, attempt)
+        value, error = await caller.call(self._held, step.backward if backward else step.forward, context, given)
+        if error is None:
+            return Outcome(happening=Happening.HANDLED), value, None
+        return outcome_of(error, self._consumer, self._runtime.redacted), None, error
+
+    def _context(self, step: _ANY_STEP, key: str, attempt: int) -> Context[Any]:
+        message, clock = self._held.delivery.message, self._runtime.clock
+        return Context(
+            message_id=message.id,
+            key=key,
+            queue=self._held.delivery.queue,
+            resources=self._runtime.resources,
+            attempt=attempt,
+            receive_count=self._held.delivery.receive_count,
+            bounces=message.notes.bounces,
+            sent_at_ms=self._journal.sent_at_ms,
+            attributes=message.attributes,
+            group=message.group,
+            deadline=clock.monotonic() + step.settings.timeout,
+            needs=frozenset(step.needs),
+            clock=clock,
+        )
+
+    def _give_up(self, one: _Begun, why: str) -> None:
+        one.record.state, one.record.ended_at_ms = StepState.UNKNOWN, self.now_ms()
+        if one.record.error is None:
+            one.record.error = Problem(type="", text=why, at_ms=self.now_ms())
+        self._record.soon()
+
+    def _failed(self, begun: list[_Begun]) -> bool:
+        return any(one.record.state in {StepState.REJECTED, StepState.UNKNOWN} for one in begun)
+
+    def _raise_failed(self, record: StepRecord) -> None:
+        reason = "" if record.error is None else record.error.text
+        if record.state is StepState.REJECTED:
+            raise StepRejected(self._journal.key_of(record), reason)
+        if record.state is StepState.UNKNOWN:
+            named = "" if record.error is None or not record.error.type else f"{record.error.type}: "
+            raise StepFailed(self._journal.key_of(record), f"{named}{reason}")
+
+    def _result(self, one: _Begun) -> Any:  # noqa: ANN401
+        return one.result if one.has_result else one.step.parameters.result.read(one.record.result)
+
+    def _problem(self, error: BaseException | None) -> Problem:
+        if error is None:
+            return Problem(type="", text="", at_ms=self.now_ms())
+        text = self._runtime.redacted(text_of(error))[:1000]
+        return Problem(type=type_name(error), text=text, at_ms=self.now_ms())
+
+    # What is not the same twice
+
+    def known(self, kind: str, name: str, call: int) -> Fact | None:
+        """A fact that was noted."""
+        fact = self._journal.fact(kind, name, call)
+        if fact is not None:
+            self._seen.add(id(fact))
+        return fact
+
+    def note(self, fact: Fact) -> None:
+        """Note a fact; it is written with what comes next, and nothing follows from it before."""
+        self._refuse_what_is_new(f"{fact.kind} {fact.name}".strip())
+        self._journal.facts.append(fact)
+        self._seen.add(id(fact))
+        self._record.changed()
+
+    async def passed(self, fact: Fact) -> None:
+        """Go on only when a sleep or a wait is over.
+
+        Raises:
+            Leave: If it is not, and the turn ends here.
+        """
+        if fact.over:
+            return
+        self._may_go_forward()
+        now_ms = self.now_ms()
+        if fact.kind == "wait" and await self.signals.take(fact):
+            fact.over = True
+        elif fact.due_at_ms is not None and fact.due_at_ms <= now_ms:
+            fact.over, fact.timed_out = True, fact.kind == "wait"
+        else:
+            self._journal.wake_at_ms = fact.due_at_ms
+            raise Waits
+        self._record.soon()
+
+    def beyond_return(self) -> None:
+        """Never be undone from here; in the journal before the next body runs."""
+        if not self._journal.beyond_return:
+            self._may_go_forward()
+            self._journal.beyond_return = True
+            self._record.changed()
+
+    # Backward
+
+    async def undo(self) -> None:
+        """Undo what is left, the last thing first.
+
+        Raises:
+            Leave: If the turn ends before it is done.
+        """
+        for record in list(self._journal.to_undo()):
+            step = self._find(record)
+            if step.undo is not None:
+                await self._undo(step, record)
+
+    async def _undo(self, step: _ANY_STEP, record: StepRecord) -> None:
+        undo = record.undo = record.undo or Undo()
+        if (why := self._closed(step)) is not None:
+            raise why
+        if (undo.due_at_ms or 0) > self.now_ms():
+            raise Later(undo.due_at_ms or 0)
+        if undo.since_ms and self._is_out_of_patience(step, undo):
+            self._stick(record, None)
+        self._take_time(step.settings.timeout)
+        self._check_needs(step)
+        undo.attempts, undo.due_at_ms = undo.attempts + 1, None
+        undo.since_ms = undo.since_ms or self.now_ms()
+        await self._write(step.settings.timeout)
+        await self._undo_once(step, record, undo)
+
+    async def _undo_once(self, step: _ANY_STEP, record: StepRecord, undo: Undo) -> None:
+        given = (self._restored(step, record), step.parameters.read(record.arguments))
+        key = f"{self._journal.key_of(record)}/undo"
+        outcome, _, error = await self._called_outside(step, key, undo.attempts, given, backward=True)
+        undo.ended_at_ms = self.now_ms()
+        pause = step.settings.undo_backoff.delay(undo.attempts, random=self.draw())
+        try:
+            match outcome.happening:
+                case Happening.HANDLED:
+                    undo.state, undo.error = UndoState.DONE, None
+                case Happening.UNAVAILABLE if outcome.circuit_open:
+                    undo.attempts -= 1
+                    raise Parks(outcome.dependency or "", outcome.reason)
+                case Happening.LATER:
+                    undo.attempts -= 1
+                    raise self._again(undo, outcome.after, pause)
+                case Happening.REJECTED:
+                    undo.error = self._problem(error)
+                    self._stick(record, error)
+                case _:
+                    undo.error = self._problem(error)
+                    if self._is_out_of_patience(step, undo):
+                        self._stick(record, error)
+                    raise self._again(undo, None, pause)
+        finally:
+            self._record.soon()
+
+    def _restored(self, step: _ANY_STEP, record: StepRecord) -> Any:  # noqa: ANN401
+        return step.parameters.result.read(record.result) if record.state is StepState.DONE else None
+
+    def _is_out_of_patience(self, step: _ANY_STEP, undo: Undo) -> bool:
+        return self.now_ms() - undo.since_ms - undo.parked_ms >= step.settings.undo_for * 1000
+
+    def _stick(self, record: StepRecord, error: BaseException | None) -> None:
+        assert record.undo is not None  # noqa: S101 - it is its undo that failed
+        record.undo.state = UndoState.FAILED
+        key = self._journal.key_of(record)
+        text = "" if record.undo.error is None else f": {record.undo.error.type}: {record.undo.error.text}"
+        cause = Cause(
+            reason=f"the undo of {key} failed for good{text}", at_ms=self.now_ms(), step=key, error=record.undo.error
+        )
+        raise Sticks(cause, error)
+
+
+def _urgency(leave: Leave) -> tuple[int, int]:
+    """Of several reasons to leave: who comes back by himself first, and the soonest; then who is parked."""
+    return (0, leave.at_ms) if isinstance(leave, Later) else (1, 0)
