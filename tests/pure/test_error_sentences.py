@@ -11,15 +11,18 @@ from redrive import errors
 from redrive.errors import (
     BodyTooLarge,
     BrokerUnavailable,
+    CannotContinue,
     ClaimLost,
     DatabaseTooNew,
     DatabaseUnusable,
     DeclarationError,
     DiskNearlyFull,
+    JournalLost,
     LimitExceeded,
     NewerRecord,
     NotConfigured,
     NotFound,
+    NotKept,
     NotOpen,
     OperationRefused,
     OutcomeUnknown,
@@ -30,11 +33,14 @@ from redrive.errors import (
     Reject,
     RetryLater,
     StaleReceipt,
+    StepFailed,
+    StepRejected,
     StoreUnavailable,
     Unavailable,
     UndeclaredDependency,
     ValueTooLarge,
     VersionConflict,
+    WaitTimedOut,
 )
 
 MIB = 1_048_576
@@ -119,6 +125,24 @@ SENTENCES: list[tuple[Callable[[], RedriveError], str]] = [
         lambda: NewerRecord("circuit", 3, 1),
         "circuit has version 3, and this redrive knows 1; a newer worker will take it",
     ),
+    (
+        lambda: StepFailed("order-7/charge/1", "OSError: away"),
+        "step 'order-7/charge/1' was given up on, and may have taken effect: OSError: away",
+    ),
+    (
+        lambda: StepRejected("order-7/reserve/1", "no oat milk"),
+        "step 'order-7/reserve/1' was rejected: no oat milk",
+    ),
+    (lambda: WaitTimedOut("order-7", "approved"), "saga 'order-7' waited for 'approved', which did not come in time"),
+    (
+        lambda: NotKept("the result of step 'charge'", "has 40000 bytes, over the limit of 32768", "return its key"),
+        "the result of step 'charge' has 40000 bytes, over the limit of 32768; return its key",
+    ),
+    (
+        lambda: CannotContinue("order-7", "its code has no version 1", "keep it"),
+        "saga 'order-7' cannot go on: its code has no version 1; keep it",
+    ),
+    (lambda: JournalLost("order-7"), "saga 'order-7' was taken over by another turn, whose word counts"),
     (lambda: OperationRefused("queue 'a'", "is empty", "send first"), "queue 'a' is empty; send first"),
     (lambda: NotFound("queue 'a'", "see redrive queue list"), "queue 'a' does not exist; see redrive queue list"),
     (lambda: Reject("no such drink"), "no such drink"),
