@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redrive.calling import Caller, Held
-from redrive.consumer import Consumer
+from redrive.consumer import Consumer, Function
 from redrive.context import Context
 from redrive.errors import CannotContinue, NotKept, StepFailed, StepRejected
 from redrive.fingerprint import text_of, type_name
@@ -218,9 +218,7 @@ class Work:
 
     async def _attempt(self, one: _Begun) -> Leave | None:
         step, record = one.step, one.record
-        outcome, given, error = await self._called_outside(
-            step, self._journal.key_of(record), record.attempts, one.values
-        )
+        outcome, given, error = await self._called_outside(step, step.forward, self._context(step, record), one.values)
         record.ended_at_ms = self.now_ms()
         leave: Leave | None = None
         match outcome.happening:
@@ -259,25 +257,25 @@ class Work:
         one.record.error = None
 
     async def _called_outside(
-        self, step: _ANY_STEP, key: str, attempt: int, given: object, *, backward: bool = False
+        self, step: _ANY_STEP, function: Function, context: Context[Any], given: object
     ) -> tuple[Outcome, Any, BaseException | None]:
         """Call the user's function, and say what its end means."""
         caller = Caller(self._runtime.clock, timeout=step.settings.timeout, threads=self._threads)
         self._runtime.counters.runs += 1
-        context = self._context(step, key, attempt)
-        value, error = await caller.call(self._held, step.backward if backward else step.forward, context, given)
+        value, error = await caller.call(self._held, function, context, given)
         if error is None:
             return Outcome(happening=Happening.HANDLED), value, None
         return outcome_of(error, self._consumer, self._runtime.redacted), None, error
 
-    def _context(self, step: _ANY_STEP, key: str, attempt: int) -> Context[Any]:
+    def _context(self, step: _ANY_STEP, record: StepRecord, undo: Undo | None = None) -> Context[Any]:
         message, clock = self._held.delivery.message, self._runtime.clock
+        key = self._journal.key_of(record)
         return Context(
             message_id=message.id,
-            key=key,
+            key=key if undo is None else f"{key}/undo",
             queue=self._held.delivery.queue,
             resources=self._runtime.resources,
-            attempt=attempt,
+            attempt=record.attempts if undo is None else undo.attempts,
             receive_count=self._held.delivery.receive_count,
             bounces=message.notes.bounces,
             sent_at_ms=self._journal.sent_at_ms,
@@ -285,6 +283,7 @@ class Work:
             group=message.group,
             deadline=clock.monotonic() + step.settings.timeout,
             needs=frozenset(step.needs),
+            fence=record.attempts + (0 if undo is None else undo.attempts),
             clock=clock,
         )
 
@@ -386,8 +385,7 @@ class Work:
 
     async def _undo_once(self, step: _ANY_STEP, record: StepRecord, undo: Undo) -> None:
         given = (self._restored(step, record), step.parameters.read(record.arguments))
-        key = f"{self._journal.key_of(record)}/undo"
-        outcome, _, error = await self._called_outside(step, key, undo.attempts, given, backward=True)
+        outcome, _, error = await self._called_outside(step, step.backward, self._context(step, record, undo), given)
         undo.ended_at_ms = self.now_ms()
         pause = step.settings.undo_backoff.delay(undo.attempts, random=self.draw())
         try:
