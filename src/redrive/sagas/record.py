@@ -152,5 +152,3 @@ class Record:
             raise JournalLost(self.journal.id)
         self._version = entry.version
         self.journal.cancelled, self.journal.deeds = theirs.cancelled, theirs.deeds
-        if theirs.cancelled is not None:  # it was first: what is not written yet is not passed
-            self.journal.beyond_return = theirs.beyond_return

@@ -209,7 +209,6 @@ class Work:
             self._journal.owner.until_ms = self.now_ms() + int((longest + self._consumer.lease) * 1000)
         self._record.changed()
         await self._record.write()
-        self._may_go_forward()  # an operator may have written meanwhile
 
     def _check_needs(self, step: _ANY_STEP) -> None:
         if unknown := set(step.needs) - set(self._consumer.needs):
