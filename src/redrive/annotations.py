@@ -124,6 +124,8 @@ class AnnotatingBroker(Relay):
                 none, so that nothing of a FIFO queue overtakes.
         """
         deliveries = await super().receive(queue, limit=limit, lease=lease, wait=wait, ids=ids)
+        if not any(map(_may_have_notes, deliveries)):
+            return deliveries
         try:
             return list(await asyncio.gather(*map(self._noted, deliveries)))
         except StoreError as error:
@@ -135,6 +137,8 @@ class AnnotatingBroker(Relay):
 
     async def settle(self, settlements: Sequence[Settlement]) -> Results:
         """Settle, with notes written before and forgotten after; BrokerUnavailable for those that cannot be written."""
+        if not any(map(_concerns_notes, settlements)):
+            return await super().settle(settlements)
         unwritten = await asyncio.gather(*map(self._write, settlements))
         given = [_bare(one) for one, error in zip(settlements, unwritten, strict=True) if error is None]
         answers = iter(await super().settle(given) if given or not settlements else [])
@@ -143,7 +147,7 @@ class AnnotatingBroker(Relay):
         return results
 
     async def _noted(self, delivery: Delivery) -> Delivery:
-        if delivery.receive_count == 1 or delivery.message.notes.newer is not None:
+        if not _may_have_notes(delivery):
             return delivery
         notes = await self._annotations.read(delivery.queue, delivery.message)
         return delivery if notes is None else replace(delivery, message=replace(delivery.message, notes=notes))
@@ -168,6 +172,16 @@ class AnnotatingBroker(Relay):
         with contextlib.suppress(BrokerError):
             await super().settle([Return(delivery=one, delay=_STORE_AWAY_DELAY) for one in deliveries])
         _log.warning("%d messages of %s are handed back: their notes cannot be read", len(deliveries), self.address)
+
+
+def _may_have_notes(delivery: Delivery) -> bool:
+    """Whether the store has to be asked; what nobody returned has no notes there."""
+    return delivery.receive_count > 1 and delivery.message.notes.newer is None
+
+
+def _concerns_notes(settlement: Settlement) -> bool:
+    """Whether there is something to write before it, or to forget after it."""
+    return isinstance(settlement, Return) or settlement.delivery.receive_count > 1
 
 
 def _bare(settlement: Settlement) -> Settlement:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -62,6 +63,9 @@ async def run_app(app: App[Any], *, grace: float = GRACE, **settings: Any) -> in
         if board is not None:
             when_parent_is_gone(lambda: loop.call_soon_threadsafe(stop.set))
             await stack.enter_async_context(_on_board(board, app))
+        if board is not None:  # a process of our own: what is loaded by now is never garbage, and need not be looked at
+            gc.collect()
+            gc.freeze()
         stuck = await app.work(stop=stop, grace=grace, **settings)
     return REPLACE if stuck else 0
 

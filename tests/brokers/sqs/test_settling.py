@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from redrive.broker import Broker, Forward, QueueSpec, Return
+from redrive.broker import Acknowledge, Broker, Forward, QueueSpec, Return
 from redrive.brokers.sqs import SqsAddress, SqsBroker
 from redrive.brokers.sqs.client import Client
 from redrive.errors import BrokerUnavailable, LimitExceeded
-from redrive.message import MAX_BODY
+from redrive.message import MAX_BODY, Delivery
 from redrive.testing.broker_suite import DEADLINE, NOTED, message, new_queue, receive, send, settle
 from tests.brokers.sqs.proxy import Answer, Ask, Proxy, Request, proxy_for
 from tests.brokers.sqs.server_process import Server
@@ -93,6 +93,31 @@ async def test_a_return_is_not_undone_by_an_extension_on_its_way(
     assert await receive(slow, queue, lease=30) == []
     ours.advance(18)
     assert len(await receive(slow, queue, lease=30)) == 1
+
+
+class Together:
+    """Passes requests on once so many have come."""
+
+    def __init__(self, count: int) -> None:
+        self._gate = asyncio.Barrier(count)
+
+    async def __call__(self, request: Request, ask: Ask) -> Answer:
+        await self._gate.wait()
+        return await ask(request)
+
+
+async def test_what_is_settled_in_one_call_is_settled_side_by_side(proxy: Proxy, slow: Broker) -> None:
+    """Of the most that a call may hold, no request waits until another is answered."""
+    queue, most = await new_queue(slow), slow.capabilities.max_batch
+    await send(slow, queue, *(message(b"%d" % number) for number in range(most)))
+    taken: list[Delivery] = []
+    while len(taken) < most:
+        taken += await receive(slow, queue, lease=30)
+    proxy.spoil("DeleteMessageBatch", Together(most // 10), times=most // 10)
+    async with asyncio.timeout(DEADLINE):
+        assert await slow.settle([Acknowledge(delivery=one) for one in taken]) == [None] * most
+    assert (await slow.depth(queue)).total == 0
+    assert proxy.asked["DeleteMessageBatch"] == most // 10
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body")  # aiohttp's, over 1 MiB

@@ -22,12 +22,13 @@ from redrive.broker import (
     Settlement,
 )
 from redrive.brokers.sqs.address import SqsAddress, parsed
+from redrive.brokers.sqs.batches import MOST, MOST_REQUESTS
 from redrive.brokers.sqs.client import Client, check_installed
 from redrive.brokers.sqs.declaring import Declarer
 from redrive.brokers.sqs.leases import Leases
 from redrive.brokers.sqs.moving import Mover
 from redrive.brokers.sqs.queues import Queues
-from redrive.brokers.sqs.receiving import MOST_POLLS, Inlet
+from redrive.brokers.sqs.receiving import Inlet
 from redrive.brokers.sqs.sending import Outbox
 from redrive.brokers.sqs.settling import Settler
 from redrive.errors import BrokerUnavailable, LimitExceeded, QueueNotFound
@@ -44,7 +45,7 @@ _CAPABILITIES = Capabilities(
     ordered=True,
     settles="message",
     max_delay=LONGEST_DELAY,
-    max_batch=MOST_POLLS * 10,
+    max_batch=MOST * MOST_REQUESTS,
 )
 _DEPTH = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed"]
 

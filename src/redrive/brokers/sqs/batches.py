@@ -23,6 +23,9 @@ A = TypeVar("A")
 
 MOST = 10
 """Source: Amazon SQS quotas: entries of a batch request, messages of a receive."""
+MOST_REQUESTS = 16
+"""Requests that one call of the port is made of, all of them side by side: to wait for some before others begin takes
+a third of what a worker drains."""
 LANES = 8
 """Requests for one queue under way at once; while all are, entries gather to fill the next ones."""
 _AHEAD = 100

@@ -193,6 +193,7 @@ class Client:
         from aiobotocore.config import AioConfig  # noqa: PLC0415 - an extra, imported when it is asked for
 
         from redrive.brokers.sqs.answers import session  # noqa: PLC0415 - likewise
+        from redrive.brokers.sqs.signing import sign_with_it  # noqa: PLC0415 - likewise
 
         found = session(without_machine=self.address.is_local)
         config = AioConfig(
@@ -212,11 +213,13 @@ class Client:
         keys: dict[str, str] = {}
         if self.address.is_local and await found.get_credentials() is None:
             keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}  # somebody on this machine
-        client = found.create_client(
+        made = found.create_client(
             "sqs", region_name=region, endpoint_url=self.address.endpoint_url, config=config, **keys
         )
         stack = AsyncExitStack()
-        return _Opened(await stack.enter_async_context(client), stack, now)
+        client = await stack.enter_async_context(made)
+        sign_with_it(client)
+        return _Opened(client, stack, now)
 
 
 def check_installed() -> None:

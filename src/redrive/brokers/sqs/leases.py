@@ -24,7 +24,7 @@ class Lease:
     began: float
     until: float
     is_over: bool = False
-    """Settled, or being settled."""
+    """Being settled."""
 
 
 class Leases:
@@ -33,16 +33,18 @@ class Leases:
     def __init__(self) -> None:
         self._leases: OrderedDict[str, Lease] = OrderedDict()
         self._latest: dict[tuple[str, str], str] = {}
+        self._settled: OrderedDict[str, None] = OrderedDict()
+        """No more than their receipts: leases that are kept make every collection of garbage longer."""
 
     def begin(self, queue: str, message_id: str, receipt: str, lease: float) -> None:
         """A message was received."""
         now = time.monotonic()
-        self._leases[receipt] = Lease((queue, message_id), now, now + lease)
-        self._latest[queue, message_id] = receipt
+        self._settled.pop(receipt, None)
+        message = queue, message_id
+        self._leases[receipt] = Lease(message, now, now + lease)
+        self._latest[message] = receipt
         if len(self._leases) > _REMEMBERED:
-            old, forgotten = self._leases.popitem(last=False)
-            if self._latest.get(forgotten.message) == old:
-                del self._latest[forgotten.message]
+            self._forget(next(iter(self._leases)))
 
     def of(self, receipt: str) -> Lease | None:
         """What is known of it."""
@@ -51,7 +53,9 @@ class Leases:
     def is_stale(self, receipt: str) -> bool:
         """Whether it is known to be good no more."""
         lease = self._leases.get(receipt)
-        return lease is not None and (lease.is_over or self._latest.get(lease.message) != receipt)
+        if lease is None:
+            return receipt in self._settled
+        return lease.is_over or self._latest.get(lease.message) != receipt
 
     def end(self, receipt: str) -> None:
         """It is being settled: whoever comes second is late."""
@@ -63,6 +67,13 @@ class Leases:
         if lease := self._leases.get(receipt):
             lease.is_over = False
 
+    def settled(self, receipt: str) -> None:
+        """It was settled, or Amazon SQS says that it is good no more: nothing makes it good again."""
+        if self._forget(receipt):
+            self._settled[receipt] = None
+            if len(self._settled) > _REMEMBERED:
+                self._settled.popitem(last=False)
+
     def extend(self, receipt: str, lease: float) -> None:
         """It ends `lease` seconds from now."""
         if found := self._leases.get(receipt):
@@ -73,3 +84,12 @@ class Leases:
         for (name, _), receipt in self._latest.items():
             if name == queue:
                 self.end(receipt)
+
+    def _forget(self, receipt: str) -> bool:
+        """Whether it was known."""
+        lease = self._leases.pop(receipt, None)
+        if lease is None:
+            return False
+        if self._latest.get(lease.message) == receipt:
+            del self._latest[lease.message]
+        return True

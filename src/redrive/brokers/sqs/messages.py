@@ -104,8 +104,8 @@ def read(raw: Mapping[str, Any], queue: str) -> Delivery:
     system = raw.get("Attributes") or {}
     attributes = raw.get("MessageAttributes") or {}
     try:
-        message = _ours_in(raw, system, attributes)
-    except (KeyError, TypeError, ValueError, AttributeError):  # none of ours, or somebody else's by the same name
+        message = _ours_in(raw, system, attributes) if OURS in attributes else _foreign_in(raw, system, attributes)
+    except (KeyError, TypeError, ValueError, AttributeError):  # somebody else's by the same name
         message = _foreign_in(raw, system, attributes)
     sequence = system.get("SequenceNumber")
     return Delivery(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from redrive.broker import LONGEST_LEASE
-from redrive.brokers.sqs.batches import MOST
+from redrive.brokers.sqs.batches import MOST, MOST_REQUESTS
 from redrive.brokers.sqs.client import LONGEST_POLL, Client
 from redrive.brokers.sqs.leases import Leases
 from redrive.brokers.sqs.messages import SYSTEM_ATTRIBUTES, read
@@ -19,7 +19,6 @@ from redrive.brokers.sqs.queues import Located, Queues
 from redrive.errors import LimitExceeded, QueueNotFound
 from redrive.message import Delivery
 
-MOST_POLLS = 16
 _NEARLY = 0.05
 """Seconds: so much over a whole second is no reason for another poll."""
 _IDLE = 1.0
@@ -68,7 +67,7 @@ class Inlet:
         if not taken:
             self._polls[queue] = 1
         elif taken >= asked * 0.9:
-            self._polls[queue] = min(MOST_POLLS, polls * 2)
+            self._polls[queue] = min(MOST_REQUESTS, polls * 2)
         elif taken < asked * 0.5:
             self._polls[queue] = max(1, polls // 2)
 

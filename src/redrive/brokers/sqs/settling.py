@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from redrive.broker import LONGEST_LEASE, Acknowledge, Forward, Outgoing, Results, Return, Settlement
-from redrive.brokers.sqs.batches import LANES, Batches, in_parts, whole
+from redrive.brokers.sqs.batches import MOST_REQUESTS, Batches, in_parts, whole
 from redrive.brokers.sqs.client import Client
 from redrive.brokers.sqs.failures import LeaseTooLong, is_stale
 from redrive.brokers.sqs.leases import Leases
@@ -189,8 +189,10 @@ class Settler:
 
     def _settled(self, delivery: Delivery, answer: object) -> BrokerError | None:
         if not isinstance(answer, BrokerError):
+            self._leases.settled(delivery.receipt)
             return None
         if is_stale(answer):
+            self._leases.settled(delivery.receipt)
             return _stale(delivery)
         self._leases.resume(delivery.receipt)
         return answer
@@ -200,14 +202,14 @@ class Settler:
     def _deletes_of(self, queue: str) -> Batches[Any]:
         found = self._deletes.get(queue)
         if found is None:
-            made = Batches[Any](lambda receipts: self._delete(queue, receipts), lanes=LANES)
+            made = Batches[Any](lambda receipts: self._delete(queue, receipts), lanes=MOST_REQUESTS)
             found = self._deletes[queue] = made
         return found
 
     def _changes_of(self, queue: str) -> Batches[Any]:
         found = self._changes.get(queue)
         if found is None:
-            made = Batches[Any](lambda changes: self._change(queue, changes), lanes=LANES)
+            made = Batches[Any](lambda changes: self._change(queue, changes), lanes=MOST_REQUESTS)
             found = self._changes[queue] = made
         return found
 
