@@ -11,7 +11,7 @@ LOCK = uv pip compile pyproject.toml --quiet --universal --python-version 3.11 -
 	--no-emit-index-url --no-annotate --no-header $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint types imports check mutation bench bench-outage bench-endpoint bench-report lock wheel clean
+.PHONY: help demo test test-long lint types imports check services mutation bench bench-outage bench-endpoint bench-report lock wheel clean
 
 help:
 	@echo 'make demo       the coffee shop, on this machine; ARGS="..." goes to redrive demo'
@@ -22,6 +22,7 @@ help:
 	@echo 'make imports    floors: import-linter'
 	@echo 'make check      all of the above but the long tests'
 	@echo 'make mutation   what the tests of the engine would not notice; over half an hour on two cores'
+	@echo 'make services   a PostgreSQL on a free port until Ctrl-C; prints its address'
 	@echo 'make bench      speed, beside others; ARGS="..." goes to benchmarks/run.py'
 	@echo 'make bench-outage  what an outage costs, beside others; ARGS=--short shows that it runs'
 	@echo 'make bench-endpoint  speed of the SQS endpoint, beside others; ARGS=--short shows that it runs'
@@ -52,6 +53,10 @@ imports:
 	@$(DEV) lint-imports
 
 check: lint types imports test
+
+services:
+	@$(BOOTSTRAP) programs
+	@$(DEV) python -m tools.services
 
 mutation:
 	@$(BOOTSTRAP) mutation -- python -m tools.mutation.statements $(ARGS)

@@ -6,7 +6,8 @@
 `runtime`, `dev`, `bench` and `mutation` make `.venv`, install `locks/<name>.txt` by hash and the project itself, and
 replace this process by the command, with the environment's `bin` first on PATH.
 A second run finds the note that the first one left in `.venv` and goes straight to the command.
-`programs` installs the system's programs that tests use, Chromium and strace, where it may, and says why where not.
+`programs` installs the system's programs that tests use, Chromium, PostgreSQL and strace, where it may, and says why
+where not.
 
 Standard library only, in a syntax that Python 3.6 still reads, so that an old Python can say what is missing.
 
@@ -34,6 +35,7 @@ OLDEST = (3, 11)
 OTHER_PYTHONS = ("python3.14", "python3.13", "python3.12", "python3.11")
 PROGRAMS = {
     "chromium": (Path("/usr/bin/chromium"), ("chromium", "fonts-liberation"), "the browser test"),
+    "postgresql": (Path("/usr/lib/postgresql"), ("postgresql",), "the tests of the store on PostgreSQL"),
     "strace": (Path("/usr/bin/strace"), ("strace",), "the tests of failing system calls"),
 }
 USAGE = "usage: bootstrap.py runtime|dev|bench|mutation [-- command ...]\n       bootstrap.py programs"

@@ -20,6 +20,7 @@ _TIME = struct.Struct("d")  # native and aligned: written and read in one piece
 _CODE = struct.Struct("i")
 _BEAT_AT, _ANSWER_AT, _CODE_AT, _LEAVING_AT, _FACTS_AT = 0, 8, 16, 20, 24
 _HEADER = 8192
+_WHY_AT = _HEADER - 1024
 _RUNNING, _SLOT = 4096, 192
 _HOLDING, _HOLD = 4096, 1024
 _HELD_AT = _HEADER + _SLOT * _RUNNING
@@ -54,16 +55,16 @@ class Board:
     def introduce(self, **facts: Any) -> None:  # noqa: ANN401 - JSON
         """The child says what the supervisor has to know: the broker's address and the longest handler timeout."""
         text = json.dumps(facts, ensure_ascii=False).encode("utf-8", "surrogateescape")
-        if len(text) > _HEADER - _FACTS_AT:
-            raise ValueError(f"{len(text)} bytes of facts, and the board has room for {_HEADER - _FACTS_AT}")
-        self._map[_FACTS_AT + 1 : _HEADER] = text[1:].ljust(_HEADER - _FACTS_AT - 1, b"\0")
+        if len(text) > _WHY_AT - _FACTS_AT:
+            raise ValueError(f"{len(text)} bytes of facts, and the board has room for {_WHY_AT - _FACTS_AT}")
+        self._map[_FACTS_AT + 1 : _WHY_AT] = text[1:].ljust(_WHY_AT - _FACTS_AT - 1, b"\0")
         self._map[_FACTS_AT] = text[0]  # the last byte to be written: before that nothing was said
 
     def facts(self) -> dict[str, Any]:
         """What the child said; empty before it did."""
         if not self._map[_FACTS_AT]:
             return {}
-        text = self._map[_FACTS_AT:_HEADER].rstrip(b"\0")
+        text = self._map[_FACTS_AT:_WHY_AT].rstrip(b"\0")
         facts: dict[str, Any] = json.loads(text.decode("utf-8", "surrogateescape"))
         return facts
 
@@ -91,13 +92,19 @@ class Board:
         """Whether the child asked to be replaced."""
         return self._map[_LEAVING_AT] == 1
 
-    def say(self, code: int) -> None:
-        """The child ends with this exit code by its own decision: a handler can end it with any code."""
+    def say(self, code: int, why: str = "") -> None:
+        """The child ends with this exit code by its own decision, and why: a handler can end it with any code."""
+        text = why.encode("utf-8", "replace")[: _HEADER - _WHY_AT]
+        self._map[_WHY_AT:_HEADER] = text.ljust(_HEADER - _WHY_AT, b"\0")
         _CODE.pack_into(self._map, _CODE_AT, code)
 
     def said(self) -> int | None:
         """The exit code that the child said it would end with; None: it said nothing."""
         return _CODE.unpack_from(self._map, _CODE_AT)[0] or None
+
+    def why(self) -> str:
+        """Why the child ended, as it said."""
+        return self._map[_WHY_AT:_HEADER].rstrip(b"\0").decode("utf-8", "replace")
 
     def begin(self, queue: str, message_id: str) -> int:
         """A message starts running; the slot to clear when it ends."""

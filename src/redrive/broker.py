@@ -85,6 +85,8 @@ class Capabilities:
     """Most messages in one call of the port; 1 or more."""
     uncounts: bool = True
     """A message can be handed back as if it had not been received."""
+    shared: bool = False
+    """Others may keep queues there too, among ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -165,34 +165,39 @@ def main() -> int:
     log_to_stderr(options.log_level)
     if options.role == "isolated":
         return _run(options, None)
-    board = Board(options.board)
-    code = _run(options, board)
-    board.say(code)
-    return code
+    return _run(options, Board(options.board))
 
 
 def _run(options: argparse.Namespace, board: Board | None) -> int:
-    """A worker where there is a board, else the process for suspects; its exit code."""
+    """A worker where there is a board, else the process for suspects; its exit code, which it leaves on the board."""
+    code, why = _ended(options, board)
+    if board is not None:
+        board.say(code, why)
+    if why and (board is None or code != UNAVAILABLE):  # what is away, the keeper says, and not of each worker anew
+        _log.critical("%s", why)
+    return code
+
+
+def _ended(options: argparse.Namespace, board: Board | None) -> tuple[int, str]:
+    """Run until the end: the exit code, and what was wrong if that is not logged yet."""
     answers = None if board is not None else _answers()
     sys.setswitchinterval(_SWITCH_EVERY)
     try:
         app = _loaded(options.target, options.app_dir)
         if app is None:
-            return MISCONFIGURED
+            return MISCONFIGURED, ""
         if answers is not None:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)  # its worker decides: to be stopped is no crash of a message
             asyncio.run(run_isolated(app, answers))
-            return 0
+            return 0, ""
         isolated = ["-m", "redrive.child", "isolated", options.target, "--app-dir", options.app_dir]
         isolated += ["--log-level", options.log_level]
-        return asyncio.run(run_app(app, grace=options.grace, board=board, isolated_by=isolated))
+        return asyncio.run(run_app(app, grace=options.grace, board=board, isolated_by=isolated)), ""
     except (BrokerUnavailable, OutcomeUnknown, StoreError) as error:
-        _log.critical("%s", error)
-        return UNAVAILABLE
+        return UNAVAILABLE, str(error)
     except RedriveError as error:
-        _log.critical("%s", error)
-        return MISCONFIGURED
+        return MISCONFIGURED, str(error)
 
 
 def _loaded(target: str, app_dir: str) -> App[Any] | None:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import NamedTuple, Protocol
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from redrive.broker import Broker
 from redrive.clock import Clock
+from redrive.credentials import without_credentials
 from redrive.errors import DeclarationError
 from redrive.store import Store
 
-_SQLITE = "sqlite:"
-_DURABILITY = "durability"
+_SQLITE, _POSTGRES = "sqlite:", ("postgresql:", "postgres:")
+_DURABILITY, _STORE = "durability", "store_url"
 
 
 class SqliteAddress(NamedTuple):
-    """What `sqlite:FILE?durability=LEVEL` says; in FILE, `%3F` is a question mark and `%25` a percent sign."""
+    """What `sqlite:FILE?durability=LEVEL` says; in FILE, `%3F` is a question mark and `%25` a percent sign.
+
+    `store_url=postgresql://…` may stand there too: then the store is another one, and this does not hold it.
+    """
 
     path: str
     durability: str
@@ -51,7 +55,9 @@ class _Sqlite:
 
     def absolute(self, address: str, folder: Path) -> str:
         found = parsed(address)
-        return str(found._replace(path=str((folder / Path(found.path).expanduser()).resolve())))
+        full = str(found._replace(path=str((folder / Path(found.path).expanduser()).resolve())))
+        store = _store_of(address)
+        return full if store is None else f"{full}{'&' if '?' in full else '?'}{_STORE}={quote(store, safe=':/[]')}"
 
     def file_of(self, address: str) -> Path | None:
         return Path(parsed(address).path)
@@ -62,8 +68,10 @@ class _Sqlite:
         from redrive.stores.sqlite import SqliteStore  # noqa: PLC0415 - likewise
 
         path, durability = parsed(address)
+        elsewhere = _store_of(address)
+        store = None if elsewhere is None else _postgres_store(elsewhere, clock)
         database = FileDatabase(path, clock, durability=durability)
-        return SqliteBroker(database), SqliteStore(database)
+        return SqliteBroker(database), store or SqliteStore(database)
 
 
 class _Sqs:
@@ -90,6 +98,8 @@ class _Sqs:
         found = parsed_sqs(address)
         if file := found.store_in_a_file:
             return SqsBroker(found), _embedded_store(file, clock)
+        if url := found.store_on_postgres:
+            return SqsBroker(found.shown), _postgres_store(url, clock, prefix=found.prefix)
         from redrive.stores.dynamodb import DynamoStore  # noqa: PLC0415 - likewise
 
         store = DynamoStore(
@@ -111,6 +121,20 @@ def _embedded_store(address: str, clock: Clock) -> Store:
     return SqliteStore(FileDatabase(path, clock, durability=durability))
 
 
+def _postgres_store(address: str, clock: Clock, *, prefix: str = "") -> Store:
+    """The store on PostgreSQL; what is apart by a prefix of the queues' names has a table of its own."""
+    from redrive.stores.postgres import PostgresStore  # noqa: PLC0415 - likewise
+    from redrive.stores.postgres import parsed as parsed_postgres  # noqa: PLC0415 - likewise
+    from redrive.stores.postgres.address import TABLE  # noqa: PLC0415 - likewise
+
+    return PostgresStore(clock, parsed_postgres(address, table=prefix + TABLE))
+
+
+def _store_of(address: str) -> str | None:
+    """The store that the embedded broker's address names; None: the store is in the same file."""
+    return dict(parse_qsl(address.partition("?")[2])).get(_STORE)
+
+
 _ADAPTERS: dict[str, _Adapter] = {_SQLITE: _Sqlite(), "sqs:": _Sqs()}
 
 
@@ -122,22 +146,31 @@ def parsed(address: str) -> SqliteAddress:
     """
     from redrive.sqlite.database import DURABILITY, FULL  # noqa: PLC0415 - likewise
 
+    shown = without_credentials(address)
     path, _, query = address.removeprefix(_SQLITE).partition("?")
     if not address.startswith(_SQLITE) or not path:
         raise _unknown(address)
     given = parse_qsl(query, keep_blank_values=True)
     options = dict(given)
     if len(options) < len(given):
-        raise DeclarationError(f"broker {address!r}", "says the same twice", "say it once")
-    if unknown := [name for name in options if name != _DURABILITY]:
-        raise DeclarationError(
-            f"option {unknown[0]!r} of broker {address!r}", "is not known", f"it takes {_DURABILITY}"
-        )
+        raise DeclarationError(f"broker {shown!r}", "says the same twice", "say it once")
+    _check_options(shown, options, secret=shown != address)
     durability = options.get(_DURABILITY, FULL)
     if durability not in DURABILITY:
-        subject = f"{_DURABILITY} {durability!r} of broker {address!r}"
+        subject = f"{_DURABILITY} {durability!r} of broker {shown!r}"
         raise DeclarationError(subject, "is not known", f"it is one of {', '.join(DURABILITY)}")
     return SqliteAddress(path.replace("%3F", "?").replace("%25", "%"), durability)
+
+
+def _check_options(shown: str, options: dict[str, str], *, secret: bool) -> None:
+    if unknown := [name for name in options if name not in {_DURABILITY, _STORE}]:
+        remedy = f"it takes {_DURABILITY} and {_STORE}"
+        if secret:  # what is not known may be the end of a password
+            raise DeclarationError(f"an option of broker {shown!r}", "is not known", f"{remedy}, with & as %26")
+        raise DeclarationError(f"option {unknown[0]!r} of broker {shown!r}", "is not known", remedy)
+    if not options.get(_STORE, _POSTGRES[0]).startswith(_POSTGRES):
+        subject = f"{_STORE} {options[_STORE]!r} of broker {shown!r}"
+        raise DeclarationError(subject, "is not known", "use postgresql://…, or leave it out for the same file")
 
 
 def absolute(address: str, folder: Path) -> str:
@@ -166,7 +199,9 @@ def file_of(address: str) -> Path:
     """
     found = _adapter(address).file_of(address)
     if found is None:
-        raise DeclarationError(f"broker {address!r}", "has no file", f"name a broker that has one: {_Sqlite.usage}")
+        raise DeclarationError(
+            f"broker {without_credentials(address)!r}", "has no file", f"name a broker that has one: {_Sqlite.usage}"
+        )
     return found
 
 
@@ -189,4 +224,4 @@ def _adapter(address: str) -> _Adapter:
 
 def _unknown(address: str) -> DeclarationError:
     usages = " or ".join(adapter.usage for adapter in _ADAPTERS.values())
-    return DeclarationError(f"broker {address!r}", "is not known", f"use {usages}")
+    return DeclarationError(f"broker {without_credentials(address)!r}", "is not known", f"use {usages}")

@@ -10,7 +10,8 @@
     │   └── BodyTooLarge             the body is over the limit
     ├── BrokerError                  the broker could not do it
     │   ├── BrokerUnavailable        nothing happened; try again
-    │   │   └── DiskNearlyFull       sends are refused until there is room; all else goes on
+    │   │   ├── DiskNearlyFull       sends are refused until there is room; all else goes on
+    │   │   └── NotPermitted         the credentials may not do it, until somebody allows it
     │   ├── OutcomeUnknown           it may have happened; try again under the same message id
     │   ├── QueueNotFound            no such queue
     │   ├── StaleReceipt             the lease ended or the message was settled already: nothing happened
@@ -159,6 +160,29 @@ class DiskNearlyFull(BrokerUnavailable):
 
     def __str__(self) -> str:
         return f"broker {self.address!r} takes no more messages: {self.problem}; make room"
+
+
+class NotPermitted(BrokerUnavailable):
+    """The credentials may not do it; nothing happened. Once they may, it works."""
+
+    def __init__(self, address: str, action: str, queue: str, removing: bool = False) -> None:  # noqa: FBT001, FBT002 - a fact of the error, kept positional for pickling
+        """State the facts.
+
+        Args:
+            address: the broker's.
+            action: what is not allowed, as the broker's policies name it.
+            queue: on which queue.
+            removing: whether it is to remove a message; of a forward, all else was done by then.
+        """
+        super().__init__(address, f"its credentials may not call {action} on {queue!r}")
+        self.args = (address, action, queue, removing)
+        self.action, self.queue, self.removing = action, queue, removing
+
+    def __str__(self) -> str:
+        return (
+            f"the credentials in use may not call {self.action} on queue {self.queue!r} of broker {self.address!r}; "
+            "allow it in the identity's policy or in the queue's"
+        )
 
 
 class OutcomeUnknown(BrokerError):

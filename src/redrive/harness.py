@@ -30,6 +30,7 @@ from redrive.leadership import Leadership
 from redrive.message import Message
 from redrive.order import Order, let_through
 from redrive.queue import Queue
+from redrive.renewal import Renewal
 from redrive.runtime import Runtime
 from redrive.sagas.turns import turns_for
 from redrive.sagas.waking import Waker
@@ -183,6 +184,7 @@ class Harness(Generic[R]):
         self._timekeeper = Timekeeper(self._runtime, list(self._app.schedules.values()), leadership=leads)
         self._waker = Waker(self._runtime, leadership=leads)
         self._intake = Intake(self._runtime.broker, self._runtime.store, self.clock)
+        self._renewal = Renewal(self._runtime.broker, self.clock)
         self._healer_due: dict[int, int] = {}
 
     async def _turn_everything(self) -> int:
@@ -229,6 +231,8 @@ class Harness(Generic[R]):
         for consumer, _ in self._turns.values():
             with contextlib.suppress(StoreError, BrokerError):  # as in a worker: it looks again later
                 await self._intake.step(consumer.queue)
+                for need in consumer.needs:
+                    await self._renewal.step(consumer.parked_queue(need))
         return turns + await self.drain()
 
     def _due(self) -> list[int]:

@@ -23,7 +23,7 @@ from redrive.consumer import dead_queue
 from redrive.errors import VersionConflict
 from redrive.message import Delivery, Failure, Message, Notes
 from redrive.store import Store
-from redrive.sweep import Sweep
+from redrive.sweep import RENEWED_AFTER_MS, Sweep
 
 _log = logging.getLogger("redrive.catalogue")
 _LOOK_EVERY = 60.0
@@ -32,8 +32,6 @@ _SWEEP_EVERY = 600.0
 _SWEEP_PER_LETTER = 0.1
 _ARRIVING_MS = 60_000
 """An entry is written before its letter arrives: a young one without a letter is no news."""
-_RENEWED_AFTER_MS = 7 * 24 * 3600 * 1000
-"""Half of the longest time that Amazon SQS keeps a message. Source: its quotas, "Message retention"."""
 _WHO = "intake"
 _SENT_AGAIN = "sent again before the broker would delete it"
 
@@ -181,7 +179,7 @@ class Intake:
     def _is_old(self, letter: Letter, delivery: Delivery) -> bool:
         kept = [one["at_ms"] for one in letter.audit if one["what"] == _SENT_AGAIN]
         since = letter.sent_at_ms if letter.fingerprint == "backstop" else letter.died_at_ms
-        if self._clock.now_ms() - max([since, *kept]) < _RENEWED_AFTER_MS:
+        if self._clock.now_ms() - max([since, *kept]) < RENEWED_AFTER_MS:
             return False
         if delivery.sequence is not None:  # on a FIFO queue: sent again it would lose its place
             _log.warning("letter %s of %s is a week old, and the broker deletes old ones", letter.id, letter.queue)
@@ -189,7 +187,8 @@ class Intake:
 
     async def _renew(self, letter: Letter, delivery: Delivery) -> bool:
         """Send, then settle, then write it down: a crash in between sends it once more."""
-        message = replace(delivery.message, notes=delivery.message.notes.forwarded())
+        notes = delivery.message.notes
+        message = replace(delivery.message, notes=notes.forwarded(notes.key))  # still dead: its key is still held
         forward = Forward(delivery=delivery, queue=delivery.queue, message=message)
         (error,) = await self._broker.settle([forward])
         if error is not None:

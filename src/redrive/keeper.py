@@ -17,13 +17,15 @@ import signal
 import sys
 import time
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from redrive.aftermath import accuse, clean_up
 from redrive.board import Board
 from redrive.child import MISCONFIGURED, REPLACE, UNAVAILABLE
+from redrive.restarts import Life, Restarts
 
 _log = logging.getLogger("redrive.supervisor")
 _LOOK_EVERY = 0.5
@@ -31,10 +33,6 @@ _STANDS_STILL = 3.0
 _CALM = 10.0
 _LOOP_PATIENCE = 10.0
 _KILL_AFTER = 5.0
-_FIRST_PAUSE = 0.1
-_PAUSE_AFTER_A_MESSAGE = 0.4
-_LONGEST_PAUSE = 5.0
-_SHORT_LIFE = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,17 +89,18 @@ class Keeper:
         self._since = self._unwell_at = time.monotonic()
         self._opened = self._is_over = False
         self._deaths = 0
+        self._random = Random()  # noqa: S311 - jitter, no secret
+        self._away: str | None = None
+        """What its workers wait for, as the log said last."""
 
     async def keep(self) -> int:
         """Keep a worker until told to stop, or until another would do no better; an exit code."""
-        short_lives, code = 0, None
+        restarts, code = Restarts(), None
         while code is None and not self._stop.is_set():
-            began = time.monotonic()
-            accused, code = await self._one_life()
-            short_lives = short_lives + 1 if time.monotonic() - began < _SHORT_LIFE else 0
-            longest = _PAUSE_AFTER_A_MESSAGE if accused else _LONGEST_PAUSE  # each such death leaves fewer that kill
+            life = await self._one_life()
+            restarts, code = restarts.after(life), life.code
             if code is None:
-                await self._pause(min(longest, _FIRST_PAUSE * 2.0 ** max(0, short_lives - 1)))
+                await self._pause(restarts.pause(life, self._random))
         self._stop.set()
         self._dismiss()
         await asyncio.gather(*self._background)
@@ -129,8 +128,9 @@ class Keeper:
         )
         return [mine] if self._relief is None else [mine, *self._relief.seen()]
 
-    async def _one_life(self) -> tuple[bool, int | None]:
-        """One worker's life: whether it leaves suspects, and the exit code if another would do no better."""
+    async def _one_life(self) -> Life:
+        """One worker's life, from its start to its burial."""
+        began = time.monotonic()
         with contextlib.ExitStack() as stack:
             try:
                 self._path.unlink(missing_ok=True)
@@ -140,9 +140,9 @@ class Keeper:
                 code = await self._run(board)
             except OSError as error:  # no process, no memory, no room for the board: they may come back
                 _log.error("a worker cannot be started: %s", error)
-                return False, None
+                return Life(seconds=time.monotonic() - began)
             self._since = time.monotonic()
-            return await self._bury(board, code)
+            return replace(await self._bury(board, code), seconds=self._since - began)
 
     def _close(self, board: Board) -> None:
         self._board = None
@@ -178,25 +178,37 @@ class Keeper:
             if child.returncode is None:
                 _send(child, signal.SIGKILL)
 
-    async def _bury(self, board: Board, code: int) -> tuple[bool, int | None]:
+    async def _bury(self, board: Board, code: int) -> Life:
         """See to what a worker leaves behind. Its exit code counts only if the board says so: handlers exit too."""
         stopping, said = self._stop.is_set(), board.said() == code
         as_told = (said and code == REPLACE) or (stopping and code in {0, -signal.SIGKILL})
         if code != 0 or not as_told:
             _kill_all_of(self._child)
-        hopeless = not self._opened and not board.facts() and not (said and code == UNAVAILABLE)
+        away = board.why() if said and code == UNAVAILABLE else None
+        hopeless = not self._opened and not board.facts() and away is None
         if not stopping and (hopeless or (said and code == MISCONFIGURED)):
-            return False, code if code > 0 else 1  # it cannot open the application: another could not either
+            return Life(seconds=0.0, code=code if code > 0 else 1)  # it cannot open the application: nor could another
         self._opened = self._opened or bool(board.facts())
         if not as_told:
             self._deaths += 1
-            _log.error("a worker died (%s); starting another", f"signal {-code}" if code < 0 else f"code {code}")
+            self._tell(code, away)
         accused = not as_told and bool(board.running())
         await clean_up(board, crashed=not as_told)
-        return accused, None
+        return Life(seconds=0.0, accused=accused, away=away)
+
+    def _tell(self, code: int, away: str | None) -> None:
+        """Say why a worker ended; what is still away was said before."""
+        if away is None:
+            _log.error("a worker died (%s); starting another", f"signal {-code}" if code < 0 else f"code {code}")
+        elif away != self._away:
+            _log.error("no worker can start: %s; tried again and again, at last every half minute", away)
+        self._away = away
 
     async def _look_after(self, child: asyncio.subprocess.Process, board: Board) -> None:
         now, beat, facts = time.monotonic(), board.last_beat(), board.facts()
+        if facts and self._away is not None:
+            self._away = None
+            _log.warning("a worker could start again")
         silence = now - beat if beat and facts else 0.0
         if not beat or silence > _STANDS_STILL or board.is_leaving():
             self._unwell_at = now

@@ -227,6 +227,8 @@ class Delivery:
     """When it was first received from this queue, where the broker tells."""
     deduplication_id: str | None = None
     """On a FIFO queue, what its sender gave or what was made of its body, where the broker tells."""
+    arrived_at_ms: int | None = None
+    """When it came into this queue, where the broker tells: its retention counts from then."""
     origin: str | None = None
     """The queue whose dead letter it is, where the broker tells."""
 

@@ -6,6 +6,7 @@ Invariants:
     3. An exception in a loop of the pump is logged with ids, counted, and survived; the message comes back.
     4. When it stops, what has not started is handed back at once.
     5. Of one group of a FIFO queue one message is handled at a time, and none after one that comes back.
+    6. While settling is not permitted nothing is received: it would be handled again and again.
 """
 
 from __future__ import annotations
@@ -17,14 +18,23 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from redrive.board import Board
-from redrive.broker import Acknowledge, Forward, Return, Settlement
+from redrive.broker import Acknowledge, Forward, Results, Return, Settlement
 from redrive.calling import Held
 from redrive.consumer import Consumer
-from redrive.errors import BrokerError, BrokerUnavailable, ClaimLost, OutcomeUnknown, StaleReceipt, StoreError
+from redrive.errors import (
+    BrokerError,
+    BrokerUnavailable,
+    ClaimLost,
+    NotPermitted,
+    OutcomeUnknown,
+    StaleReceipt,
+    StoreError,
+)
 from redrive.message import Delivery
 from redrive.once import Claims
 from redrive.order import Order, let_through
 from redrive.runtime import Runtime
+from redrive.standstill import Standstill
 from redrive.store import CONTROLS, SUSPECTS
 from redrive.turn import Turns
 
@@ -60,6 +70,7 @@ class Pump:
         self._waiting: asyncio.Queue[Held] = asyncio.Queue()
         self._in_hand: dict[str, Held] = {}
         self._order = Order(fifo=consumer.fifo)
+        self._standstill = Standstill(runtime, consumer.queue)
         self._settlements: list[Settlement] = []
         self._at_the_end: list[Settlement] = []
         self._rest: set[asyncio.Task[None]] = set()
@@ -85,10 +96,7 @@ class Pump:
         self._room.set()
         receiving, settling, extending, *lanes = self._tasks
         receiving.cancel()
-        for behind in self._order.clear():
-            self._put_back(behind)
-        while not self._waiting.empty():
-            self._put_back(self._waiting.get_nowait())
+        self._put_back_waiting()
         running = self._runtime.clock.monotonic() + grace
         while self._in_hand and self._runtime.clock.monotonic() < running and not self.stuck.is_set():
             self._room.clear()
@@ -130,6 +138,12 @@ class Pump:
                 await self._room.wait()
                 continue
             try:
+                if self._standstill.is_on and (pause := self._standstill.pause()) > 0:
+                    await self._pause(pause)
+                    continue
+                if self._standstill.is_on:
+                    await self._standstill.ask()
+                    continue
                 if await self._paused():
                     await self._pause(1.0)
                     continue
@@ -161,7 +175,7 @@ class Pump:
             self._hand_back(deliveries)
             raise
         if closed:
-            self._hand_back(deliveries)
+            self._hand_back(self._standstill.take(deliveries))
             return
         for delivery in deliveries:
             held = Held(delivery, leased_until=self._runtime.clock.monotonic() + self._consumer.lease)
@@ -174,9 +188,9 @@ class Pump:
             self._settle(self._turns.untouched(delivery))
 
     async def _closed_meanwhile(self) -> bool:
-        """Whether the queue was paused, or the store went away, while the receive was waiting."""
+        """Whether the queue was paused or stands still, or the store went away, while the receive was waiting."""
         try:
-            return await self._paused()
+            return self._standstill.is_on or await self._paused()
         except StoreError:
             return True
 
@@ -263,6 +277,12 @@ class Pump:
                 await self._claims.release(held.claim, hold=False)
         self._put_back(held)
 
+    def _put_back_waiting(self) -> None:
+        for behind in self._order.clear():
+            self._put_back(behind)
+        while not self._waiting.empty():
+            self._put_back(self._waiting.get_nowait())
+
     def _put_back(self, held: Held) -> None:
         if held.began is None:
             self._settle(self._turns.untouched(held.delivery))
@@ -322,6 +342,10 @@ class Pump:
         while True:
             try:
                 results = await self._runtime.broker.settle(batch)
+            except NotPermitted as error:
+                if len(batch) > 1:  # it speaks for the first of them only
+                    return [left for one in batch for left in await self._settle_batch([one])]
+                return self._left_of(batch, [error])
             except BrokerError as error:
                 self._runtime.counters.loop_errors += 1
                 _log.warning("%d messages of %s cannot be settled: %s", len(batch), self._consumer.queue, error)
@@ -335,10 +359,20 @@ class Pump:
                 singles = batch if len(batch) > 1 else ()  # one of them is to blame, the others are not
                 return [left for one in singles for left in await self._settle_batch([one])]
             else:
-                for refused in results:
-                    if refused is not None:
-                        _log.warning("%s", refused)
-                return [one for one, error in zip(batch, results, strict=True) if isinstance(error, _PASSING)]
+                return self._left_of(batch, results)
+
+    def _left_of(self, batch: list[Settlement], results: Results) -> list[Settlement]:
+        """What may be another time, but for what is not permitted (invariant 6)."""
+        if self._standstill.keep(batch, results):
+            self._put_back_waiting()
+        for refused in results:
+            if refused is not None and not self._standstill.has(refused):
+                _log.warning("%s", refused)
+        return [
+            one
+            for one, error in zip(batch, results, strict=True)
+            if isinstance(error, _PASSING) and not self._standstill.has(error)
+        ]
 
     async def _extending(self) -> None:
         while True:

@@ -17,7 +17,7 @@ from redrive.runtime import Runtime
 from redrive.sagas.definition import SagaConsumer, versioned
 from redrive.sagas.saga import Saga
 from redrive.sagas.steps import Step
-from redrive.timekeeper import set_timer
+from redrive.timekeeper import set_timers
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -81,7 +81,7 @@ class Queue(Generic[T]):
 
         Raises:
             PayloadError: If it does not fit the queue's type, or is over the limit.
-            LimitExceeded: If the group, the delay or the deduplication id cannot be.
+            LimitExceeded: If the group, the delay or the deduplication id cannot be, or the body with so long a delay.
             BrokerUnavailable: If nothing was sent.
             OutcomeUnknown: If it may have been sent.
             NotOpen: If the application is not open.
@@ -132,8 +132,7 @@ class Queue(Generic[T]):
             for payload in payloads
         ]
         if later > runtime.broker.capabilities.max_delay:
-            for message in messages:
-                await set_timer(runtime.store, self.name, message, due_at_ms=now_ms + int(later * 1000))
+            await set_timers(runtime.store, self.name, messages, due_at_ms=now_ms + int(later * 1000))
             return [message.id for message in messages]
         return await self._send(messages, later, deduplication_id)
 

@@ -6,9 +6,12 @@ One key a write: there are no transactions over several keys. An expired entry i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 ABSENT = 0
 """The version of what is not there: `put(..., if_version=ABSENT)` creates."""
@@ -105,3 +108,35 @@ class Store(Protocol):
     async def close(self) -> None:
         """Let go of everything."""
         ...
+
+
+@runtime_checkable
+class Watchable(Protocol):
+    """What a store may offer besides: it tells when something was written, so that nobody has to poll for it."""
+
+    def watching(self, namespace: Namespace) -> AbstractContextManager[asyncio.Event]:
+        """An event of the running loop that is set after every write to a `timed` namespace, whoever wrote.
+
+        It may be set for nothing, and a write may be missed while the store is away: look now and then all the same.
+        """
+        ...
+
+
+@contextlib.contextmanager
+def watching(store: Store, namespace: Namespace) -> Iterator[asyncio.Event]:
+    """An event that is set when the namespace, a `timed` one, may have changed; of some stores it never is.
+
+    Clear it, then look, then wait for it with a limit: what is written after the look is not missed.
+
+        with watching(store, TIMERS) as changed:
+            while True:
+                changed.clear()
+                ...                                     # store.due(TIMERS, ...)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), seconds)
+    """
+    if isinstance(store, Watchable):
+        with store.watching(namespace) as changed:
+            yield changed
+    else:
+        yield asyncio.Event()

@@ -21,6 +21,9 @@ LEASE = 30.0
 """Seconds for which a crash in the middle of a sweep hides messages at most."""
 LONGEST = 15.0
 """Seconds after which a sweep receives no more."""
+RENEWED_AFTER_MS = 7 * 24 * 3600 * 1000
+"""Age at which a message is sent again, where the broker deletes old ones: half of the longest time that Amazon SQS
+keeps one. Source: its quotas, "Message retention"."""
 _MOST_HELD = 10_000
 _SECOND_LOOK = 1.0
 

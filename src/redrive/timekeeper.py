@@ -40,18 +40,45 @@ class Schedule:
 async def set_timer(
     store: Store, queue: str, message: Message, *, due_at_ms: int, deduplication_id: str | None = None
 ) -> None:
-    """Keep a message until it is due; durable when it returns."""
-    value = {
+    """Keep a message until it is due; durable when it returns.
+
+    Raises:
+        LimitExceeded: If it is larger than what the store keeps in one entry; nothing was kept.
+    """
+    await set_timers(store, queue, [message], due_at_ms=due_at_ms, deduplication_id=deduplication_id)
+
+
+async def set_timers(
+    store: Store, queue: str, messages: Sequence[Message], *, due_at_ms: int, deduplication_id: str | None = None
+) -> None:
+    """Keep messages until they are due, each in a write of its own: a call that breaks may have kept some.
+
+    Raises:
+        LimitExceeded: If one is larger than what the store keeps in one entry; none was kept.
+    """
+    values = [_timer_of(queue, message, deduplication_id, largest=store.max_value) for message in messages]
+    for message, value in zip(messages, values, strict=True):
+        await store.put(TIMERS, f"send/{message.id}", value, if_version=ABSENT, due_at_ms=due_at_ms)
+
+
+def _timer_of(queue: str, message: Message, deduplication_id: str | None, *, largest: int) -> bytes:
+    body = base64.b64encode(message.body).decode()
+    document = {
         "v": 1,
         "queue": queue,
         "id": message.id,
-        "body": base64.b64encode(message.body).decode(),
+        "body": body,
         "attributes": dict(message.attributes),
         "deduplication_id": deduplication_id,
         "group": message.group,
         "sent_at_ms": message.sent_at_ms,
     }
-    await store.put(TIMERS, f"send/{message.id}", json.dumps(value).encode(), if_version=ABSENT, due_at_ms=due_at_ms)
+    value = json.dumps(document).encode()
+    if len(value) > largest:
+        room = largest - (len(value) - len(body))  # for what base64 makes of a body
+        limit = f"at most {max(0, room // 4 * 3)} bytes; send it without so long a delay, or send its content's key"
+        raise LimitExceeded("the body of a message that waits in the store until it is due", len(message.body), limit)
+    return value
 
 
 class Timekeeper:

@@ -20,6 +20,7 @@ from redrive.intake import Intake
 from redrive.isolation import Isolation
 from redrive.leadership import Leadership
 from redrive.pump import Pump
+from redrive.renewal import Renewal
 from redrive.runtime import GRACE, Runtime
 from redrive.sagas.turns import turns_for
 from redrive.sagas.waking import Waker
@@ -78,6 +79,8 @@ class Worker:
         self._timekeeper = Timekeeper(runtime, schedules)
         self._waker = Waker(runtime)
         self._intake = Intake(runtime.broker, runtime.store, runtime.clock)
+        self._renewal = Renewal(runtime.broker, runtime.clock)
+        self._parked = [one.parked for need in dependencies for one in parked_queues(consumers, need.name, existing)]
         self._intake_leader = Leadership(
             runtime.store, runtime.clock, task=f"intake/{runtime.app}", holder=runtime.worker
         )
@@ -148,6 +151,8 @@ class Worker:
         if await self._intake_leader.held():
             for consumer in self._consumers:
                 await self._intake.step(consumer.queue)
+            for parked in self._parked:
+                await self._renewal.step(parked)
         return IDLE
 
     async def _resign(self) -> None:

@@ -30,7 +30,14 @@ EXPECTED = {
         "UndeclaredDependency",
     },
     Exit.NOT_FOUND: {"QueueNotFound", "NotFound"},
-    Exit.TEMPORARY: {"BrokerUnavailable", "DiskNearlyFull", "OutcomeUnknown", "StoreUnavailable", "VersionConflict"},
+    Exit.TEMPORARY: {
+        "BrokerUnavailable",
+        "DiskNearlyFull",
+        "NotPermitted",
+        "OutcomeUnknown",
+        "StoreUnavailable",
+        "VersionConflict",
+    },
 }
 
 

@@ -24,6 +24,7 @@ from redrive.errors import (
     NotFound,
     NotKept,
     NotOpen,
+    NotPermitted,
     OperationRefused,
     OutcomeUnknown,
     PayloadError,
@@ -70,6 +71,13 @@ SENTENCES: list[tuple[Callable[[], RedriveError], str]] = [
         "not a message for queue 'orders': 11 bytes, over the limit of 10; keep the content elsewhere and send its key",
     ),
     (lambda: BrokerUnavailable("sqlite:a.db", "it was closed"), "broker 'sqlite:a.db' is unavailable: it was closed"),
+    (
+        lambda: NotPermitted("sqs://", "sqs:DeleteMessage", "orders"),
+        (
+            "the credentials in use may not call sqs:DeleteMessage on queue 'orders' of broker 'sqs://'; "
+            "allow it in the identity's policy or in the queue's"
+        ),
+    ),
     (
         lambda: DiskNearlyFull("sqlite:a.db", 3 * MIB, 64 * MIB),
         (
@@ -193,6 +201,7 @@ def test_the_arguments_of_an_error_are_its_facts(make: Callable[[], RedriveError
         (BodyTooLarge, ("orders", 11, 10)),
         (BrokerUnavailable, ("address", "problem")),
         (DiskNearlyFull, ("sqlite:a.db", 1, 2)),
+        (NotPermitted, ("sqs://", "sqs:DeleteMessage", "orders", True)),
         (OutcomeUnknown, ("address", "problem")),
         (QueueNotFound, ("orders",)),
         (StaleReceipt, ("orders", "m1")),

@@ -70,9 +70,11 @@ def test_facts_and_times_are_read_by_another(path: Path) -> None:
     writes.beat(1.5)
     writes.answered(2.5)
     writes.leave()
-    writes.say(75)
+    writes.say(75, "away: ü")
     assert reads.facts() == {"address": address, "timeout": 300.0}
     assert (reads.last_beat(), reads.last_answer(), reads.said(), reads.is_leaving()) == (1.5, 2.5, 75, True)
+    assert reads.why() == "away: ü"
+    assert reads.facts() == {"address": address, "timeout": 300.0}
 
 
 def test_what_has_no_room_is_left_to_its_lease(path: Path) -> None:

@@ -315,6 +315,17 @@ async def test_letters_are_sent_again_before_the_broker_would_delete_them() -> N
         assert [len(one.audit) for one in after] == [7] * 3
 
 
+async def test_what_was_sent_again_still_knows_its_key() -> None:
+    """Discarded with the whole queue after a week, its idempotency key may be forgotten."""
+    shop = Shop()
+    async with shop.dead("o1") as operations:
+        for _ in range(16):
+            await shop.t.advance(DAY / 2)
+        assert [len(one.audit) for one in await letters(operations)] == [1]
+        (again,) = await take(shop, 1)
+        assert again.message.notes.key is not None
+
+
 async def test_a_copy_that_is_left_in_the_queue_is_a_letter_again_with_its_own_record() -> None:
     """A redrive that was sent and not settled leaves two: the one that stays is found, and no reason is made up."""
     shop = Shop()

@@ -16,6 +16,7 @@ import click
 from redrive.cli.exits import Exit, complain
 from redrive.cli.target import loaded
 from redrive.cli.values import length_of_time
+from redrive.credentials import without_credentials
 from redrive.errors import DeclarationError, RedriveError
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ async def _endpoint(app: App[Any], port: int | None) -> AsyncIterator[None]:
 
     if not has_file(address := app.address()):
         if port is not None:
-            raise DeclarationError("--sqs-port", f"is for brokers in a file, and not for {address}", "leave it out")
+            raise DeclarationError("--sqs-port", f"is for brokers in a file, and not for {without_credentials(address)}", "leave it out")
         yield
         return
     path, durability = parsed(address)

@@ -28,6 +28,11 @@ _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]{1,2}", re.ASCII)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; beyond loopback it needs keys.")
 @click.option("--port", type=click.IntRange(0, _LARGEST_PORT), default=9324, show_default=True, help="0: any free one.")
 @click.option(
+    "--public-url",
+    metavar="URL",
+    help="Where clients find it behind a proxy, https://sqs.example.net: the URLs of queues begin so.",
+)
+@click.option(
     "--account",
     default="000000000000",
     show_default=True,
@@ -51,7 +56,17 @@ _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]{1,2}", re.ASCII)
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
-def serve(*, database: Path, host: str, port: int, account: str, region: str, durability: str, log_level: str) -> None:
+def serve(
+    *,
+    database: Path,
+    host: str,
+    port: int,
+    public_url: str | None,
+    account: str,
+    region: str,
+    durability: str,
+    log_level: str,
+) -> None:
     """Answer as Amazon SQS, for every client that speaks it.
 
     Signatures are checked against REDRIVE_ACCESS_KEYS=ID:SECRET,ID:SECRET. Without it only this machine's programs are
@@ -63,7 +78,8 @@ def serve(*, database: Path, host: str, port: int, account: str, region: str, du
     from redrive.sqs_api.signatures import VARIABLE, parsed_keys  # noqa: PLC0415 - likewise
 
     text = os.environ.get(VARIABLE, "")
-    settings = Settings(host=host, account=account, region=region, keys=parsed_keys(text) if text else {})
+    keys = parsed_keys(text) if text else {}
+    settings = Settings(host=host, account=account, region=region, keys=keys, public_url=public_url)
     log_to_stderr(log_level)
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(_serve(database.expanduser().resolve(), port, durability, settings))

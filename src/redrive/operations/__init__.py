@@ -16,7 +16,7 @@ from redrive.app import App
 from redrive.clock import SteadyClock, SystemClock
 from redrive.connections import connect
 from redrive.operations.circuits import CircuitOperations
-from redrive.operations.ground import Checked, is_consumed
+from redrive.operations.ground import Checked
 from redrive.operations.letters import LetterOperations
 from redrive.operations.queues import QueueOperations
 from redrive.operations.views import DependencyView, Overview, ParkedView, QueueView, WorkerView
@@ -51,7 +51,7 @@ class Operations(QueueOperations, LetterOperations, CircuitOperations):
         """Queues, dependencies and workers."""
         workers = await self.workers()
         names = await self._broker.queues()
-        queues = [await self._queue_view(name, names) for name in names if is_consumed(name)]
+        queues = [await self._queue_view(name, names) for name in await self._ours(names)]
         return Overview(
             queues={view.name: view for view in queues},
             dependencies={name: await self._dependency_view(name, workers) for name in await self._dependencies(names)},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+from collections.abc import Sequence
 from random import Random
 from typing import Any, Literal
 
@@ -78,6 +79,20 @@ class Ground:
             return "json"
         _check_schema(queue, document, schema)
         return "schema"
+
+    async def _ours(self, names: Sequence[str]) -> list[str]:
+        """Of queues that messages are sent to, those of applications; all of them, where nobody else's can be there.
+
+        Ours is what an application declares, what a worker left in its manifest, and what something is parked for.
+        Before any of that is known, every queue may be ours.
+        """
+        consumed = [name for name in names if is_consumed(name)]
+        if not self._broker.capabilities.shared:
+            return consumed
+        ours = {name.partition(PARKED)[0] for name in names if PARKED in name}
+        ours |= {name for document in await manifests(self._store) for name in document["queues"]}
+        ours |= set(() if self._app is None else self._app.queues)
+        return [name for name in consumed if name in ours or not ours]
 
     async def _schema(self, queue: str) -> dict[str, Any] | None:
         for document in await manifests(self._store):

@@ -103,12 +103,12 @@ class Queues:
 
         Raises:
             LimitExceeded: If a name or a setting is outside what a queue may have.
-            QueueNotFound: If a dead-letter queue neither exists nor is among them.
+            QueueNotFound: If a dead-letter queue neither exists nor is among them; one that was deleted may stay named.
             QueueConflict: If a queue would have to change its kind, or may not have that dead-letter queue.
         """
         planned = {name: self.described(name) for name in self.names()} | {spec.name: spec for spec in specs}
         for spec in specs:
-            if error := _refused(spec, planned) or self._other_kind(spec):
+            if error := _out_of_limits(spec) or self._misdirected(spec, planned) or self._other_kind(spec):
                 raise error
         for spec in specs:
             self._write(spec, now_ms)
@@ -161,6 +161,13 @@ class Queues:
         self._execute(_SQL["delete_tenants"], (number,))
         return gone
 
+    def _misdirected(self, spec: QueueSpec, planned: dict[str, QueueSpec]) -> BrokerError | None:
+        """Why its dead letters cannot go where it says; not that a queue was deleted which it has named all along."""
+        problem = _misdirected(spec, planned)
+        if not isinstance(problem, QueueNotFound) or spec.name not in self.names():
+            return problem
+        return None if self.described(spec.name).dead_letter_queue == spec.dead_letter_queue else problem
+
     def _other_kind(self, spec: QueueSpec) -> QueueConflict | None:
         row = self._execute(_SQL["spec"], (spec.name,)).fetchone()
         if row is None or bool(row[0]) is spec.fifo:
@@ -195,10 +202,6 @@ class Queues:
         if before is not None and before[1] != retention:
             number, old = before
             self._execute(_SQL["retain"], (number, old, retention, now_ms))
-
-
-def _refused(spec: QueueSpec, planned: dict[str, QueueSpec]) -> BrokerError | None:
-    return _out_of_limits(spec) or _misdirected(spec, planned)
 
 
 def _out_of_limits(spec: QueueSpec) -> LimitExceeded | None:

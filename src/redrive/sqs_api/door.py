@@ -24,7 +24,7 @@ from redrive.sqs_api.calls import Caller, Refused, Service
 from redrive.sqs_api.contract import Contract, Operation, Request
 from redrive.sqs_api.exposition import KIND, exposition
 from redrive.sqs_api.forms import parameters
-from redrive.sqs_api.hosts import Hosts
+from redrive.sqs_api.hosts import Hosts, public_parts
 from redrive.sqs_api.polls import ClientGone, Polls, Receive
 from redrive.sqs_api.responses import Response, response
 from redrive.sqs_api.signatures import Message, named_key, verify
@@ -52,6 +52,17 @@ class Settings:
     """The region of all queues."""
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Secrets by the ids of their keys; empty: signatures are not checked."""
+    public_url: str | None = None
+    """Where clients find it, `https://sqs.example.net`, behind a proxy that speaks TLS; None: where they ask."""
+
+    def __post_init__(self) -> None:
+        """Look at the public address before anything is opened.
+
+        Raises:
+            DeclarationError: If it cannot be one.
+        """
+        if self.public_url is not None:
+            public_parts(self.public_url, signed=bool(self.keys))
 
 
 @dataclass(slots=True)
@@ -71,7 +82,7 @@ class Door:
     def __init__(self, service: Service, contract: Contract, settings: Settings) -> None:
         self._service, self._settings = service, settings
         self._json, self._query = AwsJson(contract), AwsQuery(contract)
-        self._hosts = Hosts(settings.host, signed=bool(settings.keys))
+        self._hosts = Hosts(settings.host, signed=bool(settings.keys), public_url=settings.public_url)
         self._polls, self._bodies = Polls(), Bodies()
         self._callers: dict[tuple[str, str, str | None], Caller] = {}
         self._answers: Counter[tuple[str, int]] = Counter()
@@ -175,7 +186,12 @@ class Door:
         except Refused as refused:
             return response(403, _TEXT, f"{refused.message}\n".encode())
         if self._settings.keys and not _knows_a_key(asked.headers.get(b"authorization", b""), self._settings.keys):
-            return response(401, _TEXT, b"name a key\n", (b"www-authenticate", b'Basic realm="redrive"'))
+            return response(
+                401,
+                _TEXT,
+                b"authenticate by HTTP Basic with a key's id and its secret\n",
+                (b"www-authenticate", b'Basic realm="redrive"'),
+            )
         try:
             return response(200, KIND, exposition(await self._service.metrics(), self._answers))
         except Exception:  # noqa: BLE001 - likewise

@@ -17,6 +17,7 @@ from redrive.sqs_api.calls import Refused
 from redrive.sqs_api.signatures import VARIABLE
 
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
+_PUBLIC = re.compile(r"(?P<scheme>https?)://(?P<host>[^/?#@]+)/?", re.ASCII | re.IGNORECASE)
 _FROM_NO_PAGE = (b"none", b"same-origin")
 _MOST_REMEMBERED = 1_000
 _BACKLOG = 1_024
@@ -25,18 +26,26 @@ _BACKLOG = 1_024
 class Hosts:
     """The names to which an endpoint answers."""
 
-    def __init__(self, bound: str, *, signed: bool) -> None:
+    def __init__(self, bound: str, *, signed: bool, public_url: str | None = None) -> None:
         """Remember what is allowed.
 
         Args:
             bound: the host that the endpoint is bound to.
             signed: whether signatures are checked, so that any name will do.
+            public_url: where clients find it, `https://sqs.example.net`, if that is not where they ask.
+
+        Raises:
+            DeclarationError: If that is no such address, or others would find it there and nothing is signed.
         """
         self._bound, self._signed = bound.lower(), signed
+        self._public: str | None = None
+        self._public_name: str | None = None
+        if public_url is not None:
+            self._public, self._public_name = public_parts(public_url, signed=signed)
         self._known: dict[bytes, str] = {}
 
     def base_url(self, headers: Mapping[bytes, bytes]) -> str:
-        """Where the client found the endpoint.
+        """Where the client finds the endpoint's queues: where it asked, unless they have a public address.
 
         Raises:
             Refused: If it may not be found there, or a web page asks.
@@ -56,13 +65,30 @@ class Hosts:
         if match is None:
             raise Refused("InvalidAddress", "The request does not say in its Host header where it goes.")
         name = match["name"].strip("[]").lower()
-        if not self._signed and not (is_loopback(name) or name == self._bound):
+        if not self._signed and not (is_loopback(name) or name in {self._bound, self._public_name}):
             raise Refused(
                 "InvalidAddress",
                 f"The address http://{host}/ is not valid for this endpoint: without {VARIABLE} it answers only to "
                 f"localhost, loopback addresses and {self._bound}.",
             )
-        return f"http://{host}"
+        return self._public or f"http://{host}"
+
+
+def public_parts(url: str, *, signed: bool) -> tuple[str, str]:
+    """A public address without a slash at its end, and the name in it.
+
+    Raises:
+        DeclarationError: If it is none, or others would find the endpoint there and no signature is asked of them.
+    """
+    match = _PUBLIC.fullmatch(url)
+    host = None if match is None else _HOST.fullmatch(match["host"])
+    if match is None or host is None:
+        problem = "is no address of an endpoint"
+        raise DeclarationError(f"public URL {url!r}", problem, "write it like https://sqs.example.net, without a path")
+    name = host["name"].strip("[]").lower()
+    if not signed and not is_loopback(name):
+        raise _exposed(f"public URL {url!r}", f"set {VARIABLE}=ID:SECRET")
+    return f"{match['scheme'].lower()}://{match['host']}", name
 
 
 def is_loopback(name: str) -> bool:
@@ -93,16 +119,12 @@ def listen(host: str, port: int, *, signed: bool) -> socket.socket:
         raise OperationRefused(f"address {shown!r}", problem, remedy) from None
     if not signed and not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
         listener.close()
-        raise _exposed(shown)
+        raise _exposed(f"address {shown!r}", f"set {VARIABLE}=ID:SECRET, or listen on 127.0.0.1")
     return listener
 
 
-def _exposed(shown: str) -> ConfigurationError:
-    return DeclarationError(
-        f"address {shown!r}",
-        "can be reached by others, and no signature would be asked of them",
-        f"set {VARIABLE}=ID:SECRET, or listen on 127.0.0.1",
-    )
+def _exposed(subject: str, remedy: str) -> ConfigurationError:
+    return DeclarationError(subject, "can be reached by others, and no signature would be asked of them", remedy)
 
 
 def _refuse_pages(headers: Mapping[bytes, bytes]) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from redrive.errors import BrokerError, StoreUnavailable
 from redrive.sqlite.entries import MAX_VALUE
-from redrive.sqlite.writer import Database, Work
+from redrive.sqlite.writer import Database, Tables, Work
 from redrive.store import Entry, Namespace
 
 T = TypeVar("T")
@@ -45,8 +46,9 @@ class SqliteStore:
         expires_at_ms: int | None = None,
     ) -> int:
         """Write the entry if its version still is `if_version`; the new version."""
-        return await self._run(
-            lambda tables: tables.entries.put(
+
+        def work(tables: Tables) -> int:
+            version = tables.entries.put(
                 namespace,
                 key,
                 value,
@@ -55,13 +57,19 @@ class SqliteStore:
                 expires_at_ms=expires_at_ms,
                 now_ms=tables.now_ms,
             )
-        )
+            _tell(tables, namespace)
+            return version
+
+        return await self._run(work)
 
     async def delete(self, namespace: Namespace, key: str, *, if_version: int) -> None:
         """Remove the entry if its version still is `if_version`."""
-        await self._run(
-            lambda tables: tables.entries.delete(namespace, key, if_version=if_version, now_ms=tables.now_ms)
-        )
+
+        def work(tables: Tables) -> None:
+            tables.entries.delete(namespace, key, if_version=if_version, now_ms=tables.now_ms)
+            _tell(tables, namespace)
+
+        await self._run(work)
 
     async def due(self, namespace: Namespace, *, before_ms: int, limit: int) -> Sequence[Entry]:
         """Entries due at or before `before_ms`, earliest first."""
@@ -75,6 +83,10 @@ class SqliteStore:
             lambda tables: tables.entries.scan(namespace, after=after, limit=limit, now_ms=tables.now_ms)
         )
 
+    def watching(self, namespace: Namespace) -> AbstractContextManager[asyncio.Event]:
+        """An event that is set after every write to a timed namespace, by whichever process; see `Watchable`."""
+        return self._database.signals.listening(_signal(namespace))
+
     async def close(self) -> None:
         """Finish what is queued and close the file, unless the broker did already."""
         await asyncio.to_thread(self._database.close)
@@ -85,3 +97,14 @@ class SqliteStore:
             return await self._database.run(work)
         except BrokerError as error:
             raise StoreUnavailable(self.address, getattr(error, "problem", str(error))) from error
+
+
+def _tell(tables: Tables, namespace: Namespace) -> None:
+    """Wake who watches, once it is committed."""
+    if namespace.timed:
+        tables.engine.became_ready.add(_signal(namespace))
+
+
+def _signal(namespace: Namespace) -> str:
+    """What its signals are called: no queue's name has a slash."""
+    return f"entries/{namespace.name}"

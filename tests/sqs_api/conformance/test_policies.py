@@ -218,6 +218,44 @@ async def test_sources_go_with_by_queue(sqs: Driven, policy: dict[str, Any], rea
     assert found == ("InvalidParameterValue", f"{NO}. {reason}")
 
 
+async def test_sources_of_the_other_kind_are_told_as_they_were_given(sqs: Driven) -> None:
+    """They could not have a queue of this kind for their dead letters anyway; nothing else is let in.
+
+    Source: api, SetQueueAttributes: no rule on the kinds of `sourceQueueArns`.
+    """
+    for sources in (["orders", "orders.fifo"], ["orders.fifo"]):
+        policy = {"redrivePermission": "byQueue", "sourceQueueArns": [arn(one) for one in sources]}
+        dead = f"dead-{len(sources)}"
+        await sqs.create(dead, RedriveAllowPolicy=json.dumps(policy))
+        assert json.loads((await sqs.attributes(dead))["RedriveAllowPolicy"]) == policy
+        await sqs.call("SetQueueAttributes", dead, Attributes={"DelaySeconds": "1"})
+        assert json.loads((await sqs.attributes(dead))["RedriveAllowPolicy"]) == policy
+        code, _ = await sqs.refused(
+            "CreateQueue", QueueName="other", Attributes={"RedrivePolicy": redrive_policy(dead, 3)}
+        )
+        assert code == "InvalidParameterValue"
+        await sqs.call("SetQueueAttributes", dead, Attributes={"RedriveAllowPolicy": '{"redrivePermission":"denyAll"}'})
+        assert json.loads((await sqs.attributes(dead))["RedriveAllowPolicy"]) == {"redrivePermission": "denyAll"}
+
+
+async def test_a_queue_whose_dead_letter_queue_was_deleted_can_be_set(sqs: Driven) -> None:
+    """All but the policy itself, which has to name a queue that is there.
+
+    Source: api, DeleteQueue: a dead-letter queue is deleted as any other, and its sources stay as they are.
+    """
+    await sqs.create("dead")
+    await sqs.create("orders", RedrivePolicy=redrive_policy("dead", 3))
+    await sqs.call("DeleteQueue", "dead")
+    await sqs.call("SetQueueAttributes", "orders", Attributes={"VisibilityTimeout": "7", "DelaySeconds": "1"})
+    found = await sqs.attributes("orders", "All")
+    assert (found["VisibilityTimeout"], found["DelaySeconds"]) == ("7", "1")
+    assert found["RedrivePolicy"] == redrive_policy("dead", 3)
+    code, _ = await sqs.refused("SetQueueAttributes", "orders", Attributes={"RedrivePolicy": redrive_policy("dead", 4)})
+    assert code == "InvalidParameterValue"
+    await sqs.call("SetQueueAttributes", "orders", Attributes={"RedrivePolicy": ""})
+    assert "RedrivePolicy" not in await sqs.attributes("orders", "All")
+
+
 # Policy
 
 

@@ -74,6 +74,37 @@ def test_a_foreign_name_is_answered_with_why(endpoint: Endpoint) -> None:
     assert endpoint.ask("GET", "/metrics", host="evil.example").status == 403
 
 
+def test_a_public_url_is_where_queues_are_found() -> None:
+    """Whoever asks is told it, by whatever name it was asked."""
+    hosts = Hosts("127.0.0.1", signed=True, public_url="HTTPS://sqs.example.net:8443/")
+    for name in (b"sqs.example.net:8443", b"127.0.0.1:9324"):
+        assert hosts.base_url({b"host": name}) == "https://sqs.example.net:8443"
+
+
+def test_the_name_in_a_public_url_is_answered() -> None:
+    """Without keys it is this machine's own; no other is answered for that."""
+    hosts = Hosts("127.0.0.1", signed=False, public_url="https://shop.localhost")
+    assert hosts.base_url({b"host": b"shop.localhost"}) == "https://shop.localhost"
+    with pytest.raises(Refused):
+        hosts.base_url({b"host": b"sqs.example.net"})
+
+
+def test_a_public_url_for_others_needs_keys() -> None:
+    """The proxy would let them in, and no signature would be asked of them."""
+    with pytest.raises(DeclarationError, match="REDRIVE_ACCESS_KEYS"):
+        Hosts("127.0.0.1", signed=False, public_url="https://sqs.example.net")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "sqs.example.net", "ftp://a", "https://a/b", "https://a?b", "https://me@a", "https://a b", "https://a:x"],
+)
+def test_what_is_no_public_url_is_refused(url: str) -> None:
+    """With an example of one."""
+    with pytest.raises(DeclarationError, match=r"https://sqs\.example\.net"):
+        Hosts("127.0.0.1", signed=True, public_url=url)
+
+
 @pytest.mark.parametrize("host", [EVERYWHERE, "::"])
 def test_others_are_not_let_in_without_keys(host: str) -> None:
     """The endpoint does not even listen."""

@@ -74,11 +74,12 @@ def test_it_answers_and_stops_within_a_second(tmp_path: Path, number: signal.Sig
 def test_it_is_what_it_is_told_to_be(tmp_path: Path) -> None:
     """Account and region stand in URLs and ARNs, and keys are asked for."""
     options = ["--account", "123456789012", "--region", "eu-west-3", "--durability", "relaxed"]
+    options += ["--public-url", "https://sqs.example.net"]
     with served(tmp_path / "queues.db", *options, REDRIVE_ACCESS_KEYS=f"{KEY}:{SECRET}") as (_, line):
         sqs = client(line)
         queue = sqs.create_queue(QueueName="orders")["QueueUrl"]
         assert "account 123456789012, region eu-west-3; signed requests only" in line
-        assert queue.endswith("/123456789012/orders")
+        assert queue == "https://sqs.example.net/123456789012/orders"
         told = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]
         assert told == {"QueueArn": "arn:aws:sqs:eu-west-3:123456789012:orders"}
 
@@ -88,6 +89,8 @@ def test_it_is_what_it_is_told_to_be(tmp_path: Path) -> None:
     [
         (["--host", "::"], {}, 78, "REDRIVE_ACCESS_KEYS"),
         ([], {"REDRIVE_ACCESS_KEYS": "hunter2"}, 78, "ID:SECRET"),
+        (["--public-url", "https://sqs.example.net"], {}, 78, "REDRIVE_ACCESS_KEYS"),
+        (["--public-url", "sqs.example.net"], {}, 78, "https://"),
         (["--account", "1"], {}, 2, "twelve digits"),
         (["--region", "Mars"], {}, 2, "us-east-1"),
         (["--host", "no-such-host.invalid"], {}, 1, "--host"),

@@ -8,6 +8,7 @@ longer than 14 days. Nothing is polled but by `receive`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from redrive.broker import (
     LONGEST_DELAY,
@@ -61,6 +62,7 @@ class SqsBroker:
         """
         check_installed()
         self._client = Client(address)
+        self._capabilities = replace(_CAPABILITIES, shared=not address.prefix)
         self._located = Queues(self._client)
         self._leases = Leases()
         self._outbox = Outbox(self._client, self._located)
@@ -76,8 +78,8 @@ class SqsBroker:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What SQS has: order, and no more."""
-        return _CAPABILITIES
+        """What SQS has: order, and no more. An account is shared, but for what a prefix sets apart."""
+        return self._capabilities
 
     async def declare(self, queues: Sequence[QueueSpec]) -> None:
         """Make the queues exist as described, or only see whether they do, as the address says.

@@ -7,6 +7,7 @@ import re
 from typing import Literal, NamedTuple
 from urllib.parse import parse_qsl, quote, urlsplit
 
+from redrive.credentials import without_credentials
 from redrive.errors import DeclarationError
 
 SCHEME = "sqs:"
@@ -14,6 +15,7 @@ TABLE = "redrive"
 """Name of the store's table, unless the address says another."""
 _OPTIONS = ("endpoint_url", "store_url", "table", "declare", "account", "prefix")
 _SQLITE = "sqlite:"
+_POSTGRES = ("postgresql:", "postgres:")
 _REGION = re.compile(r"[a-z0-9-]*")
 _ACCOUNT = re.compile(r"\d{12}|")
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{0,40}")
@@ -32,7 +34,7 @@ class SqsAddress(NamedTuple):
     """Another endpoint than Amazon's: `redrive serve`, or a stand-in for tests."""
     store_url: str | None = None
     """Another endpoint for the store; None: `endpoint_url` is DynamoDB's too. Where that is on this machine, it may be
-    a file: `sqlite:FILE`."""
+    a file: `sqlite:FILE`. Or, anywhere, a PostgreSQL: `postgresql://…`, in which `&` is written `%26`."""
     table: str = TABLE
     """The DynamoDB table of the store; unless given, `redrive` behind the prefix: what is apart stays apart."""
     declare: Mode | None = None
@@ -55,6 +57,16 @@ class SqsAddress(NamedTuple):
     def store_in_a_file(self) -> str | None:
         """The address of the embedded store; None: the store is DynamoDB."""
         return self.store_url if (self.store_url or "").startswith(_SQLITE) else None
+
+    @property
+    def store_on_postgres(self) -> str | None:
+        """The address of the store on PostgreSQL, with its credentials; None: it is another one."""
+        return self.store_url if (self.store_url or "").startswith(_POSTGRES) else None
+
+    @property
+    def shown(self) -> SqsAddress:
+        """The same without credentials, which only an address of PostgreSQL can hold."""
+        return self._replace(store_url=self.store_url and without_credentials(self.store_url))
 
     @property
     def store_endpoint(self) -> str | None:
@@ -84,21 +96,29 @@ def parsed(address: str) -> SqsAddress:
         DeclarationError: If it is none of Amazon SQS, or an option or its value is not known.
     """
     place, _, query = address.removeprefix(SCHEME).partition("?")
+    shown = without_credentials(address)
     if not address.startswith(f"{SCHEME}//") or not _REGION.fullmatch(place[2:]):
-        raise DeclarationError(f"broker {address!r}", "is not known", "use sqs://REGION, like sqs://eu-central-1")
+        raise DeclarationError(f"broker {shown!r}", "is not known", "use sqs://REGION, like sqs://eu-central-1")
     given = parse_qsl(query, keep_blank_values=True)
     options = dict(given)
     if len(options) < len(given):
-        raise DeclarationError(f"broker {address!r}", "says the same twice", "say it once")
+        raise DeclarationError(f"broker {shown!r}", "says the same twice", "say it once")
     if unknown := [name for name in options if name not in _OPTIONS]:
         remedy = f"it takes {', '.join(_OPTIONS)}"
-        raise DeclarationError(f"option {unknown[0]!r} of broker {address!r}", "is not known", remedy)
-    return _checked(address, place[2:], options)
+        if shown != address:  # it may be the end of a password
+            remedy += "; in store_url, write & as %26"
+            raise DeclarationError(f"an option of broker {shown!r}", "is not known", remedy)
+        raise DeclarationError(f"option {unknown[0]!r} of broker {shown!r}", "is not known", remedy)
+    return _checked(shown, place[2:], options)
 
 
 def _checked(address: str, region: str, options: dict[str, str]) -> SqsAddress:
     in_a_file = options.get("store_url", "").startswith(_SQLITE)
-    for name in ("endpoint_url",) if in_a_file else ("endpoint_url", "store_url"):
+    on_postgres = options.get("store_url", "").startswith(_POSTGRES)
+    if on_postgres and "table" in options:
+        remedy = "say it in store_url: postgresql://HOST/DATABASE?table=NAME"
+        raise DeclarationError(f"table {options['table']!r} of broker {address!r}", "is one of DynamoDB's", remedy)
+    for name in ("endpoint_url",) if in_a_file or on_postgres else ("endpoint_url", "store_url"):
         if name in options:
             _check_endpoint(address, name, options[name])
     if in_a_file and not _is_loopback(options.get("endpoint_url")):

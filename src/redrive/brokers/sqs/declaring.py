@@ -16,13 +16,12 @@ from redrive.brokers.sqs import attributes
 from redrive.brokers.sqs.attributes import ALLOW, REDRIVE, Difference
 from redrive.brokers.sqs.client import Client
 from redrive.brokers.sqs.failures import PermissionMissing, Refused
-from redrive.brokers.sqs.queues import Located, Queues
+from redrive.brokers.sqs.queues import PARKED, Located, Queues
 from redrive.errors import DeclarationError, QueueConflict, QueueNotFound
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_PARKED = "-parked-"
 _AT_ONCE = 16
 """Requests side by side."""
 _PAUSES = (0.25, 0.5, 1.0, 2.0)
@@ -108,7 +107,7 @@ class Declarer:
                 max_receives=MOST_RECEIVES,
             )
             for spec in specs
-            if _PARKED in spec.name
+            if PARKED in spec.name
         ]
         return [*specs, *anchors]
 

@@ -14,6 +14,7 @@ from redrive.errors import (
     BrokerUnavailable,
     DeclarationError,
     LimitExceeded,
+    NotPermitted,
     OutcomeUnknown,
     QueueNotFound,
     RedriveError,
@@ -104,6 +105,7 @@ _STALE = frozenset({"ReceiptHandleIsInvalid", "MessageNotInflight", "AWS.SimpleQ
 _STALE_TEXT = re.compile(r"receipt handle|does not exist or is not available for visibility timeout", re.IGNORECASE)
 _TOO_LONG = re.compile(r"Total\s+VisibilityTimeout", re.IGNORECASE)
 _ACTION = re.compile(r"perform: ([A-Za-z0-9-]+:[A-Za-z]+)")
+_REMOVES = "DeleteMessage"
 _SERVER_FAULT = 500
 _TOO_MANY = 429
 
@@ -131,19 +133,8 @@ class CredentialsRefused(BrokerUnavailable):
     """The credentials were not accepted, or not to be had; nothing happened. They are looked for anew."""
 
 
-class PermissionMissing(NotNow):
+class PermissionMissing(NotPermitted, NotNow):
     """The credentials may not do it; nothing happened. Once they may, it works."""
-
-    def __init__(self, address: str, action: str, queue: str) -> None:
-        super().__init__(address, f"its credentials may not call {action} on {queue!r}")
-        self.args = (address, action, queue)
-        self.action, self.queue = action, queue
-
-    def __str__(self) -> str:
-        return (
-            f"the credentials in use may not call {self.action} on queue {self.queue!r} of broker {self.address!r}; "
-            "allow it in the identity's policy or in the queue's"
-        )
 
 
 class Throttled(BrokerUnavailable):
@@ -196,7 +187,9 @@ class Place:
             return QueueNotFound(queue)
         if code in _DENIED:
             named = _ACTION.search(text)
-            return PermissionMissing(self.address, named[1] if named else f"sqs:{action}", queue)
+            asked = action.removesuffix("Batch")  # policies know no others
+            removing = asked == _REMOVES
+            return PermissionMissing(self.address, named[1] if named else f"sqs:{asked}", queue, removing)
         if code in _EXPIRED:
             problem = f"its credentials are not accepted ({code}); renew them or set the clock"
             return CredentialsRefused(self.address, problem)

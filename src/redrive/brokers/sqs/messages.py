@@ -114,6 +114,7 @@ def read(raw: Mapping[str, Any], queue: str) -> Delivery:
         receipt=raw["ReceiptHandle"],
         receive_count=max(1, int(system.get("ApproximateReceiveCount", 1))),
         sequence=None if sequence is None else int(sequence),
+        arrived_at_ms=int(system["SentTimestamp"]) if "SentTimestamp" in system else None,
     )
 
 

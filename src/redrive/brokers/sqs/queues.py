@@ -16,6 +16,8 @@ from redrive.brokers.sqs.failures import Refused
 from redrive.errors import LimitExceeded, QueueNotFound
 
 FIFO = ".fifo"
+PARKED = "-parked-"
+"""In the names of parked queues, and in no other that redrive makes; each of them has an anchor."""
 _ANCHOR = "-anchor"
 _LONGEST = 80
 """Characters of a name, `.fifo` included. Source: Amazon SQS quotas, "Queue name"."""
@@ -102,8 +104,8 @@ class Queues:
         self._known.pop(name, None)
 
     async def names(self) -> list[str]:
-        """All names, sorted; not the anchors."""
-        found: set[str] = set()
+        """All names, sorted; not the anchors of parked queues that are there."""
+        found: set[tuple[str, bool]] = set()
         token: str | None = None
         while True:
             request: dict[str, Any] = {"MaxResults": _PAGE}
@@ -115,7 +117,8 @@ class Queues:
             found |= {self._name_in(url) for url in answer.get("QueueUrls") or ()}
             token = answer.get("NextToken")
             if not token:
-                return sorted(name for name in found if not name.endswith(_ANCHOR))
+                anchors = {self.anchor_of(name, fifo=fifo) for name, fifo in found if PARKED in name}
+                return sorted({name for name, _ in found} - anchors)
 
     def name_of_arn(self, arn: str) -> str:
         """The name in an ARN, as redrive has it."""
@@ -132,8 +135,10 @@ class Queues:
         if not done.cancelled():
             done.exception()  # whoever asked may have gone
 
-    def _name_in(self, url: str) -> str:
-        return self._plain(url.rpartition("/")[2])
+    def _name_in(self, url: str) -> tuple[str, bool]:
+        """The name, and whether it is a FIFO queue's."""
+        name = url.rpartition("/")[2]
+        return self._plain(name), name.endswith(FIFO)
 
     def _plain(self, name: str) -> str:
         return name.removesuffix(FIFO).removeprefix(self._prefix)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from redrive.broker import MOST_RECEIVES, MOST_SOURCES, QueueSpec
-from redrive.sqs_api.calls import Caller
+from redrive.sqs_api.calls import Caller, Refused
 from redrive.sqs_api.service.addresses import FIFO, arn_of, is_arn, name_in_arn, wire_name
 from redrive.sqs_api.service.wording import bad_attribute, bad_value
 
@@ -61,7 +61,9 @@ def redrive_policy(spec: QueueSpec, caller: Caller) -> str:
 
 
 def with_allow_policy(spec: QueueSpec, said: dict[str, str], value: str, caller: Caller) -> QueueSpec:
-    """The queue after its RedriveAllowPolicy was set; `allowAll`, which the engine cannot tell from none, is said.
+    """The queue after its RedriveAllowPolicy was set; what the engine does not keep is said.
+
+    It cannot tell `allowAll` from none, and takes no queues of the other kind.
 
     Raises:
         Refused: If it is none.
@@ -74,7 +76,10 @@ def with_allow_policy(spec: QueueSpec, said: dict[str, str], value: str, caller:
     if permission not in _PERMISSIONS or not _are_texts(sources):
         raise bad_attribute("RedriveAllowPolicy", f"{_NO_ALLOW_POLICY}, as it's in an unsupported format.")
     if permission == "byQueue":
-        return replace(spec, allowed_sources=_sources(value, sources or [], caller, fifo=spec.fifo))
+        allowed = _sources(value, sources or [], caller, fifo=spec.fifo)
+        if len(allowed) < len(sources or []):  # of the other kind: they are told, and could not send anything here
+            said["RedriveAllowPolicy"] = _compact(policy)
+        return replace(spec, allowed_sources=allowed)
     if sources:
         reason = "To specify one or more source queue ARNs, you must set redrivePermission to byQueue."
         raise bad_value("RedriveAllowPolicy", value, f"{_NO_ALLOW_POLICY}. {reason}")
@@ -83,8 +88,10 @@ def with_allow_policy(spec: QueueSpec, said: dict[str, str], value: str, caller:
     return replace(spec, allowed_sources=None if permission == "allowAll" else ())
 
 
-def allow_policy(spec: QueueSpec, caller: Caller) -> str:
-    """As it is told, where the engine knows one."""
+def allow_policy(spec: QueueSpec, said: str | None, caller: Caller) -> str:
+    """As it is told, where the engine knows one; `said` is what was given, if the engine could not take all of it."""
+    if said is not None and _says(said, spec, caller):
+        return said
     if not spec.allowed_sources:
         return _compact({"redrivePermission": "denyAll"})
     arns = [arn_of(wire_name(name, fifo=spec.fifo), caller) for name in spec.allowed_sources]
@@ -132,6 +139,14 @@ def _sources(value: str, sources: list[str], caller: Caller, *, fifo: bool) -> t
     if reason is not None:
         raise bad_value("RedriveAllowPolicy", value, f"{_NO_ALLOW_POLICY}. {reason}")
     return tuple(name.removesuffix(FIFO) for name in names if name is not None and name.endswith(FIFO) is fifo)
+
+
+def _says(said: str, spec: QueueSpec, caller: Caller) -> bool:
+    """Whether a policy that was given once still stands: nobody set it otherwise, or called the account otherwise."""
+    try:
+        return with_allow_policy(spec, {}, said, caller) == spec
+    except Refused:
+        return False
 
 
 def _compact(policy: Mapping[str, Any]) -> str:

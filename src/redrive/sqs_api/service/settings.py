@@ -121,7 +121,7 @@ class Settings:
         if spec.dead_letter_queue is not None:
             found["RedrivePolicy"] = redrive_policy(spec, caller)
         if spec.allowed_sources is not None:
-            found["RedriveAllowPolicy"] = allow_policy(spec, caller)
+            found["RedriveAllowPolicy"] = allow_policy(spec, said.get("RedriveAllowPolicy"), caller)
         if spec.fifo:
             found["FifoQueue"] = "true"
             found["ContentBasedDeduplication"] = _true_or_false(spec.content_deduplication)

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import functools
 import itertools
+import logging
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -161,6 +162,7 @@ class Calls:
             max_pool_connections=_CONNECTIONS,
             retries={"mode": "standard", "total_max_attempts": 1},
         )
+        _quieten()
         stack, session = contextlib.AsyncExitStack(), get_session()
         try:
             session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
@@ -188,6 +190,14 @@ class Calls:
 def _loader(data_path: str | None) -> Any:  # noqa: ANN401 - botocore's have no type
     """What reads DynamoDB's model: once, though there may be a new session every few seconds."""
     return create_loader(data_path)
+
+
+def _quieten() -> None:
+    """Where botocore found credentials is no news to who runs a worker; a level that somebody set stays."""
+    for name in ("aiobotocore.credentials", "botocore.credentials"):
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.WARNING)
 
 
 def _refusal(error: ClientError, *, doubtful: bool) -> Refusal:
