@@ -39,8 +39,8 @@ class Context(Generic[R]):
     degraded_at_ms: int | None = None
     """When the degraded handler served this message; None: it did not."""
     fence: int | None = None
-    """With `once_by`, rises each time the key is taken; of a saga's step, with each attempt of it and of its undo. Hand it
-    to what can refuse a lower one. None elsewhere."""
+    """With `once_by`, rises each time the key is taken; of a saga's step, with each attempt of it and of its undo. Hand
+    it to what can refuse a lower one. None elsewhere."""
     deadline: float = float("inf")
     """When the turn has to end, in seconds of `clock.monotonic()`."""
     needs: frozenset[str] = frozenset()

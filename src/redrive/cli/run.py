@@ -137,7 +137,8 @@ async def _endpoint(app: App[Any], port: int | None) -> AsyncIterator[None]:
 
     if not has_file(address := app.address()):
         if port is not None:
-            raise DeclarationError("--sqs-port", f"is for brokers in a file, and not for {without_credentials(address)}", "leave it out")
+            problem = f"is for brokers in a file, and not for {without_credentials(address)}"
+            raise DeclarationError("--sqs-port", problem, "leave it out")
         yield
         return
     path, durability = parsed(address)
