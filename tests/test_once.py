@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from redrive.clock import ManualClock
 from redrive.errors import ClaimLost, NewerRecord, StoreUnavailable
-from redrive.once import KEPT_MS, Claim, Claims, Done, InProgress, _digest, payload_hash
+from redrive.once import KEPT_MS, Claim, Claims, Done, InProgress, digest, payload_hash
 from redrive.sqlite.writer import InlineDatabase
 from redrive.store import ABSENT, CLAIMS, Store
 from redrive.stores.sqlite import SqliteStore
@@ -126,16 +126,17 @@ async def test_a_late_finisher_writes_nothing(claims: Claims, clock: ManualClock
     late = await taken(claims)
     clock.advance(30)
     new = await taken(claims, message="m2")
-    before = await store.get(CLAIMS, _digest("order 1"))
+    before = await store.get(CLAIMS, digest("order 1"))
+    endings: dict[str, Callable[[], Awaitable[object]]] = {
+        "finish": lambda: claims.finish(late, "late"),
+        "hold": lambda: claims.release(late, hold=True),
+        "release": lambda: claims.release(late, hold=False),
+        "extend": lambda: claims.extend(late),
+    }
     for _ in range(2):
         with pytest.raises(ClaimLost, match="order 1"):
-            await {
-                "finish": lambda: claims.finish(late, "late"),
-                "hold": lambda: claims.release(late, hold=True),
-                "release": lambda: claims.release(late, hold=False),
-                "extend": lambda: claims.extend(late),
-            }[ending]()
-    assert await store.get(CLAIMS, _digest("order 1")) == before
+            await endings[ending]()
+    assert await store.get(CLAIMS, digest("order 1")) == before
     await claims.finish(new, "in time")
     assert await take(claims) == Done(same_payload=True, result="in time")
 
@@ -286,11 +287,11 @@ async def test_a_finish_that_found_no_store_can_be_repeated(claims: Claims, stor
 
 async def test_a_newer_claim_is_left_to_newer_workers(claims: Claims, store: Store) -> None:
     """It is not guessed at, and not written over."""
-    value = json.dumps({"v": 2, "condition": "other"}).encode()
-    version = await store.put(CLAIMS, _digest("order 1"), value, if_version=ABSENT)
-    with pytest.raises(NewerRecord, match="version 2"):
+    value = json.dumps({"v": 3, "condition": "other"}).encode()
+    version = await store.put(CLAIMS, digest("order 1"), value, if_version=ABSENT)
+    with pytest.raises(NewerRecord, match="version 3"):
         await take(claims)
-    entry = await store.get(CLAIMS, _digest("order 1"))
+    entry = await store.get(CLAIMS, digest("order 1"))
     assert entry is not None
     assert (entry.version, entry.value) == (version, value)
 

@@ -28,8 +28,10 @@ from redrive.consumer import Consumer, dead_queue, parked_queue
 from redrive.dependency import Dependency, Faults
 from redrive.errors import DeclarationError, NotConfigured, NotOpen
 from redrive.gate import Gate
+from redrive.idempotency import once
 from redrive.manifest import leave_manifest, manifest
 from redrive.message import Message
+from redrive.outbox.writing import AsyncConnection, AsyncOutbox, Connection, Outbox, outbox
 from redrive.payload import Unwrap
 from redrive.queue import Queue
 from redrive.runtime import GRACE, Observers, Runtime
@@ -107,6 +109,7 @@ class App(Generic[R]):
         self.queues: dict[str, Queue[Any]] = {}
         self.dependencies: dict[str, Dependency[R]] = {}
         self.schedules: dict[str, Schedule] = {}
+        self.relays: list[str | Callable[[], str]] = []
         self._recover_within: dict[str, float] = {}
         self._observers = Observers()
         self._runtime: Runtime | None = None
@@ -251,6 +254,45 @@ class App(Generic[R]):
 
         return register
 
+    @overload
+    def outbox(self, connection: Connection) -> Outbox: ...
+
+    @overload
+    def outbox(self, connection: AsyncConnection) -> AsyncOutbox: ...
+
+    def outbox(self, connection: Connection | AsyncConnection) -> Outbox | AsyncOutbox:
+        """Send in your own transaction: `app.outbox(connection).send(orders, order)` writes a row; a relay sends it.
+
+        The application need not be open, nor its broker reachable.
+
+        Args:
+            connection: of sqlite3, psycopg or SQLAlchemy, or a session of SQLAlchemy; those of psycopg and SQLAlchemy
+                that are awaited, and aiosqlite's, give an outbox to await.
+        """
+        clock = SystemClock() if self._runtime is None else self._runtime.clock
+        return outbox(self, connection, clock)
+
+    def relay(self, address: str | Callable[[], str]) -> None:
+        """Let the workers send what is committed in the outbox of a database; one of them at a time does it.
+
+        Args:
+            address: `sqlite:FILE` or `postgresql://...`, or a function that gives it whenever a connection is made. A
+                relative file belongs beside the module that makes the App.
+        """
+        self.relays.append(address)
+
+    def once(
+        self,
+        *,
+        key: Callable[..., object],
+        name: str | None = None,
+        compare: Callable[..., object] | None = None,
+        lease: float | timedelta = 30.0,
+        wait: float | timedelta = 30.0,
+    ) -> Callable[[F], F]:
+        """Let any function take effect once for each key: `redrive.once` on this application, which says the rest."""
+        return once(self, key=key, name=name, compare=compare, lease=lease, wait=wait)
+
     def on_dead(self, function: Callable[[Message, str], Any]) -> Callable[[Message, str], Any]:
         """Be told of every death: the message and the reason. At most 60 calls a minute; it cannot change anything."""
         self._observers.on_dead.append(function)
@@ -374,6 +416,7 @@ class App(Generic[R]):
     ) -> bool:
         """Run a worker on this open application until `stop` is set; True when its process has to be replaced."""
         from redrive.isolation import Isolation  # noqa: PLC0415 - whoever only sends need not import what works
+        from redrive.outbox.relaying import relays  # noqa: PLC0415 - whoever only sends need not import what works
         from redrive.worker import Worker  # noqa: PLC0415 - likewise
 
         runtime = self.runtime
@@ -387,6 +430,7 @@ class App(Generic[R]):
                 consumers=consumers,
                 dependencies=dependencies,
                 schedules=list(self.schedules.values()),
+                relays=relays(runtime, self.relays, self._folder),
                 recover_within=self._recover_within,
                 existing=await runtime.broker.queues(),
                 board=board,
@@ -430,6 +474,7 @@ class App(Generic[R]):
         seed: int = 0,
         broker: Callable[[Broker], Broker] | None = None,
         store: Callable[[Store], Store] | None = None,
+        replay: bool = True,
     ) -> Harness[R]:
         """The application in memory and in virtual time, for tests: `async with app.test(resources=fake) as t:`.
 
@@ -438,10 +483,11 @@ class App(Generic[R]):
             seed: of jitter and ids.
             broker: puts a broker in front of the one in memory: `PlainBroker`, `FaultyBroker`.
             store: puts a store in front of the one in memory: `FaultyStore`.
+            replay: run the function of each saga that has ended once more, against its journal.
         """
         from redrive.harness import Harness  # noqa: PLC0415 - for tests alone
 
-        return Harness(self, resources=cast("R", resources), seed=seed, broker=broker, store=store)
+        return Harness(self, resources=cast("R", resources), seed=seed, broker=broker, store=store, replay=replay)
 
     def _open_on_thread(self) -> None:
         self._process = os.getpid()

@@ -5,7 +5,9 @@
     │   ├── NotConfigured            no broker was given
     │   ├── DeclarationError         a queue, consumer or dependency was declared wrongly
     │   ├── NotOpen                  the application was used before `async with app:`
-    │   └── UndeclaredDependency     a handler used a dependency that its `needs` does not name
+    │   ├── UndeclaredDependency     a handler used a dependency that its `needs` does not name
+    │   ├── HandlerEnded             a message was sent for a handler that had ended already
+    │   └── NoTransaction            an outbox was given a connection that commits each statement by itself
     ├── PayloadError                 the body does not fit the queue's type: the producer's fault, never retried
     │   └── BodyTooLarge             the body is over the limit
     ├── BrokerError                  the broker could not do it
@@ -23,12 +25,17 @@
     │   ├── StoreUnavailable         nothing is known; try again
     │   ├── VersionConflict          somebody else wrote first; read again
     │   └── ValueTooLarge            the value is over the store's `max_value`
+    ├── StillInProgress              somebody else works on the key, and did not finish in the time given
+    ├── OtherArguments               the key was used for a call with other arguments
+    ├── ResultNotKept                the work was done, and its result cannot be kept for later calls
+    ├── UnsentLost                   the store has lost what finished work had still to send
     ├── ClaimLost                    the claim of an idempotency key was taken over: this turn may write nothing
     ├── SagaError
     │   ├── StepFailed               a step was given up on, and may have taken effect: the saga is undone
     │   ├── WaitTimedOut             no signal came in time
     │   ├── NotKept                  a value cannot stand in a journal
     │   ├── CannotContinue           the code does not fit the journal: the saga is stuck
+    │   ├── NonDeterministic         a test found that a saga's function goes another way when it is run again
     │   └── JournalLost              another turn has taken the instance over: this one may write nothing
     ├── NewerRecord                  a later version of redrive wrote this record: left for a newer worker
     ├── OperationRefused             an operator asked for something that cannot be done as asked
@@ -103,6 +110,34 @@ class UndeclaredDependency(ConfigurationError):
         return (
             f"the consumer of {self.queue!r} used dependency {self.dependency!r} without declaring it; "
             f"add it to `needs=[...]`, so that what it parks can be healed"
+        )
+
+
+class HandlerEnded(ConfigurationError):
+    """A message was sent for a handler that had ended already, so that nothing decides any more whether it leaves."""
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(origin)
+        self.origin = origin
+
+    def __str__(self) -> str:
+        return (
+            f"{self.origin!r} has ended, and what it sends leaves when it succeeds; "
+            f"await the tasks that it starts, or write send(..., now=True)"
+        )
+
+
+class NoTransaction(ConfigurationError):
+    """An outbox was given a connection on which each statement is a transaction of its own."""
+
+    def __init__(self, connection: str) -> None:
+        super().__init__(connection)
+        self.connection = connection
+
+    def __str__(self) -> str:
+        return (
+            f"{self.connection} commits each statement by itself, so that a message could leave without your changes; "
+            f"begin a transaction first"
         )
 
 
@@ -304,6 +339,50 @@ class ValueTooLarge(StoreError):
         )
 
 
+class StillInProgress(RedriveError):
+    """Somebody else works on the key and did not finish in the time that the caller was ready to wait."""
+
+    def __init__(self, key: str, waited: float) -> None:
+        super().__init__(key, waited)
+        self.key, self.waited = key, waited
+
+    def __str__(self) -> str:
+        return f"{self.key!r} is still in progress elsewhere after {self.waited:g} s; call again later, or raise wait="
+
+
+class OtherArguments(RedriveError):
+    """The key was used for a call with other arguments: one of the two callers is wrong. Nothing was done."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+    def __str__(self) -> str:
+        return f"{self.key!r} was used for other arguments; make the key of everything that makes a call another one"
+
+
+class ResultNotKept(RedriveError):
+    """The work was done, and is not done again; its result cannot be kept, so that no later call could get it."""
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(key, problem)
+        self.key, self.problem = key, problem
+
+    def __str__(self) -> str:
+        return f"the result of {self.key!r} {self.problem}; keep it elsewhere and return its key"
+
+
+class UnsentLost(RedriveError):
+    """The work under a key is done, and what it had still to send is not in the store any more."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+    def __str__(self) -> str:
+        return f"what {self.key!r} had still to send is gone from the store; send it by hand"
+
+
 class ClaimLost(RedriveError):
     """The claim of an idempotency key was taken over after its lease; the late finisher writes nothing."""
 
@@ -361,6 +440,20 @@ class CannotContinue(SagaError):
 
     def __str__(self) -> str:
         return f"saga {self.saga!r} cannot go on: {self.problem}; {self.remedy}"
+
+
+class NonDeterministic(SagaError):
+    """A saga's function went another way when a test ran it again against its journal; a crash would have found it."""
+
+    def __init__(self, saga: str, problem: str) -> None:
+        super().__init__(saga, problem)
+        self.saga, self.problem = saga, problem
+
+    def __str__(self) -> str:
+        return (
+            f"saga {self.saga!r} does not do the same when it is run again: {self.problem}; "
+            "ask saga.now(), saga.random() and saga.uuid(), and let steps do what touches the world"
+        )
 
 
 class JournalLost(SagaError):

@@ -6,18 +6,20 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
-from redrive.backoff import Backoff, seconds
-from redrive.broker import Outgoing, refused_group
+from redrive.backoff import Backoff
+from redrive.broker import Outgoing
 from redrive.consumer import Consumer, ConsumerSettings, WhenOpen
 from redrive.dependency import Dependency
-from redrive.errors import BrokerError, DeclarationError, LimitExceeded
-from redrive.message import Message, message_id
+from redrive.errors import BrokerError, DeclarationError, NotOpen
+from redrive.holding import Holding, holding_here
 from redrive.payload import Payload, Unwrap
 from redrive.runtime import Runtime
 from redrive.sagas.definition import SagaConsumer, versioned
 from redrive.sagas.saga import Saga
 from redrive.sagas.steps import Step
-from redrive.timekeeper import set_timers
+from redrive.sending import SendOptions, at_random, prepared
+from redrive.timekeeper import check_timer, set_timers
+from redrive.unsent import Unsent
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -66,8 +68,12 @@ class Queue(Generic[T]):
         group: str | None = None,
         attributes: Mapping[str, str] | None = None,
         deduplication_id: str | None = None,
+        now: bool = False,
     ) -> str:
         """Put one payload into the queue; its message id. What returned is on disk.
+
+        Inside a handler it is held, and leaves when the handler has succeeded and not otherwise: what returned is
+        checked, and in memory.
 
         Args:
             payload: checked by reading back what is sent.
@@ -78,6 +84,7 @@ class Queue(Generic[T]):
             attributes: your own, beside the body; at most 9.
             deduplication_id: on a FIFO queue, what is sent under the same id within five minutes is sent once, and
                 answered with the first one's message id.
+            now: send at once, inside a handler too, whatever becomes of it.
 
         Raises:
             PayloadError: If it does not fit the queue's type, or is over the limit.
@@ -85,8 +92,10 @@ class Queue(Generic[T]):
             BrokerUnavailable: If nothing was sent.
             OutcomeUnknown: If it may have been sent.
             NotOpen: If the application is not open.
+            HandlerEnded: If the handler that holds it has ended.
         """
-        (sent,) = await self._send_all([payload], delay, group, attributes, deduplication_id)
+        options = SendOptions(delay, group, attributes, deduplication_id)
+        (sent,) = await self._send_all([payload], options, now=now)
         return sent
 
     async def send_many(
@@ -96,45 +105,43 @@ class Queue(Generic[T]):
         delay: float | timedelta = 0.0,
         group: str | None = None,
         attributes: Mapping[str, str] | None = None,
+        now: bool = False,
     ) -> list[str]:
         """Put payloads into the queue, in as few commits as the broker allows; their message ids, in order.
 
         All are checked before the first is sent. Raises as `send` does; what a broken call had sent before stays sent.
         """
-        return await self._send_all(payloads, delay, group, attributes)
+        return await self._send_all(payloads, SendOptions(delay, group, attributes), now=now)
 
-    async def _send_all(
-        self,
-        payloads: Iterable[T],
-        delay: float | timedelta,
-        group: str | None,
-        attributes: Mapping[str, str] | None,
-        deduplication_id: str | None = None,
-    ) -> list[str]:
+    async def _send_all(self, payloads: Iterable[T], options: SendOptions, *, now: bool) -> list[str]:
         runtime = self._app.runtime
+        if not now and (holding := holding_here(runtime)) is not None:
+            return self._hold(holding, payloads, options)
         now_ms = runtime.clock.now_ms()
-        later = seconds(delay)
-        if later and self.fifo:
-            raise LimitExceeded("delay", later, "0 on a FIFO queue, where it would hold up what is sent after it")
-        if deduplication_id is not None and not self.fifo:
-            raise LimitExceeded("deduplication id", deduplication_id, "None on a standard queue: app.queue(fifo=True)")
-        if error := refused_group(group):  # before a timer keeps its message for hours
-            raise error
-        checked = checked_attributes(attributes)
-        messages = [
-            Message(
-                id=message_id(now_ms, runtime.random.randbytes(10)),
-                body=self.payload.encode(payload),
-                sent_at_ms=now_ms,
-                group=group,
-                attributes=checked,
-            )
-            for payload in payloads
-        ]
-        if later > runtime.broker.capabilities.max_delay:
-            await set_timers(runtime.store, self.name, messages, due_at_ms=now_ms + int(later * 1000))
-            return [message.id for message in messages]
-        return await self._send(messages, later, deduplication_id)
+        identify = at_random(now_ms, runtime.random.randbytes)
+        unsent = prepared(self, payloads, options, now_ms=now_ms, identify=identify)
+        if options.later > runtime.broker.capabilities.max_delay:
+            messages = [one.message for one in unsent]
+            await set_timers(runtime.store, self.name, messages, due_at_ms=now_ms + int(options.later * 1000))
+            return [one.message.id for one in unsent]
+        return await self._send(unsent, options.later)
+
+    def _holding(self) -> Holding | None:
+        """What holds sends here, on a thread too; None: nothing does, or the application is not open."""
+        try:
+            return holding_here(self._app.runtime)
+        except NotOpen:
+            return None
+
+    def _hold(self, holding: Holding, payloads: Iterable[T], options: SendOptions) -> list[str]:
+        """Leave it to whoever holds what is sent here; the message ids."""
+        runtime = self._app.runtime
+        unsent = prepared(self, payloads, options, now_ms=runtime.clock.now_ms(), identify=holding.identify)
+        if options.later > runtime.broker.capabilities.max_delay:
+            for one in unsent:
+                check_timer(runtime.store, self.name, one.message)
+        holding.hold(unsent)
+        return [one.message.id for one in unsent]
 
     def send_blocking(
         self,
@@ -144,16 +151,17 @@ class Queue(Generic[T]):
         group: str | None = None,
         attributes: Mapping[str, str] | None = None,
         deduplication_id: str | None = None,
+        now: bool = False,
     ) -> str:
         """`send` for code without an event loop: Django views, scripts. Blocks until it is on disk.
 
         The application is opened on a thread of its own at the first call, and stays open until the process ends.
+        Inside a handler it is held, as `send` says, and nothing blocks.
         """
-        return self._app.blocking(
-            lambda: self.send(
-                payload, delay=delay, group=group, attributes=attributes, deduplication_id=deduplication_id
-            )
-        )
+        options = SendOptions(delay, group, attributes, deduplication_id)
+        if not now and (holding := self._holding()) is not None:
+            return self._hold(holding, [payload], options)[0]
+        return self._app.blocking(lambda: self._send_all([payload], options, now=now))[0]
 
     def consumer(
         self,
@@ -275,30 +283,18 @@ class Queue(Generic[T]):
 
         return register
 
-    async def _send(self, messages: list[Message], delay: float, deduplication_id: str | None) -> list[str]:
+    async def _send(self, unsent: Sequence[Unsent], delay: float) -> list[str]:
         broker = self._app.runtime.broker
         size = broker.capabilities.max_batch
         ids: list[str] = []
-        for start in range(0, len(messages), size):
-            part = messages[start : start + size]
+        for start in range(0, len(unsent), size):
+            part = unsent[start : start + size]
             outgoing = [
-                Outgoing(message=one, delay=delay or None, deduplication_id=deduplication_id or self._own_id(one))
+                Outgoing(message=one.message, delay=delay or None, deduplication_id=one.deduplication_id)
                 for one in part
             ]
             for one, sent in zip(part, await broker.send(self.name, outgoing), strict=True):
                 if isinstance(sent, BrokerError):
                     raise sent
-                ids.append(one.id if sent is None else sent.id)
+                ids.append(one.message.id if sent is None else sent.id)
         return ids
-
-    def _own_id(self, message: Message) -> str | None:
-        """A deduplication id that makes no message a duplicate, unless its content may."""
-        return None if self.content_deduplication else message.id
-
-
-def checked_attributes(attributes: Mapping[str, str] | None) -> dict[str, str]:
-    """A producer's attributes, or why they cannot be sent."""
-    checked = dict(attributes or {})
-    if len(checked) > 9 or not all(isinstance(one, str) for pair in checked.items() for one in pair):  # noqa: PLR2004
-        raise DeclarationError(f"attributes {sorted(map(str, checked))!r}", "cannot be sent", "give at most 9, of str")
-    return checked

@@ -29,6 +29,7 @@ class Namespace:
 
 
 CLAIMS = Namespace(name="claims")
+UNSENT = Namespace(name="unsent")
 CIRCUITS = Namespace(name="circuits", listable=True)
 LEADERS = Namespace(name="leaders")
 WORKERS = Namespace(name="workers", listable=True)

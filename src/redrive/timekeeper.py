@@ -61,6 +61,15 @@ async def set_timers(
         await store.put(TIMERS, f"send/{message.id}", value, if_version=ABSENT, due_at_ms=due_at_ms)
 
 
+def check_timer(store: Store, queue: str, message: Message) -> None:
+    """Be sure that a message can be kept until it is due.
+
+    Raises:
+        LimitExceeded: If it is larger than what the store keeps in one entry.
+    """
+    _timer_of(queue, message, None, largest=store.max_value)
+
+
 def _timer_of(queue: str, message: Message, deduplication_id: str | None, *, largest: int) -> bytes:
     body = base64.b64encode(message.body).decode()
     document = {

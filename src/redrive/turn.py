@@ -2,16 +2,19 @@
 
 The order of steps is what makes a crash harmless after any of them:
 
-    handled      the claim is done, then the message is acknowledged
+    handled      the claim is done, then what the handler sent is sent, then the message is acknowledged
     unavailable  the claim stays in progress; the degraded handler runs; the claim is released, never done; the message
                  is forwarded to parked, or handed back delayed
     dead         the catalogue has the letter, then the claim is released, then the message is forwarded to dead
     raised       the claim is released, then the message is handed back delayed
 
 A crash in between repeats the turn: the lease runs out and another worker receives the message. A claim that is still
-in progress is waited for; a claim that is done means: acknowledge. (The claim is released before the forward, not
-after: where a forward is one atomic step there is no moment in which two copies exist, and a copy that comes back at
-once finds the key free.)
+in progress is waited for; a claim that is done means: send what is left unsent, acknowledge. (The claim is released
+before the forward, not after: where a forward is one atomic step there is no moment in which two copies exist, and a
+copy that comes back at once finds the key free.)
+
+What a handler sends is held until it has succeeded. Without a claim it is sent before the message is acknowledged; a
+crash in between repeats the turn, whose messages have the same ids if they say the same.
 """
 
 from __future__ import annotations
@@ -20,27 +23,30 @@ import asyncio
 import json
 import logging
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from redrive.broker import Acknowledge, Forward, Return, Settlement
 from redrive.calling import Caller, Held
 from redrive.catalogue import Catalogue
-from redrive.consumer import Consumer
+from redrive.consumer import Consumer, Function
 from redrive.context import Context, Outage
 from redrive.errors import (
     BrokerError,
     ClaimLost,
     NewerRecord,
     PayloadError,
-    StoreError,
+    UnsentLost,
     VersionConflict,
 )
 from redrive.fingerprint import fingerprint, innermost, one_line, place_of, text_of, type_name
+from redrive.finishing import Finishing
+from redrive.holding import holding
 from redrive.message import MAX_RECORD, Delivery, Failure, Message, Notes
 from redrive.once import Claim, Claims, Done, InProgress, payload_hash
 from redrive.raised import outcome_of, traceback_of
 from redrive.runtime import Runtime
+from redrive.unsent import PASSING, Unsent, leave
 from redrive.verdict import Ack, Dead, Happening, Outcome, Park, Retry, Verdict, decide
 
 _log = logging.getLogger("redrive.consumer")
@@ -48,7 +54,6 @@ _NEWER_DELAY = 30.0
 _LONGEST_LOOK_AGAIN = 2.0
 _DEGRADED_CLAIM = 60.0
 _BACKSTOP_MARGIN = 10
-_FINISH_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,10 @@ class _Run:
     error: BaseException | None = None
     payload: Any = None
     result: Any = None
+    unsent: list[Unsent] = field(default_factory=list)
+    """What it sent."""
+    done: Done | None = None
+    """The work was done before, and may have left something unsent."""
 
 
 class Turns:
@@ -68,6 +77,7 @@ class Turns:
         self._runtime, self._consumer = runtime, consumer
         self._caller = Caller(runtime.clock, timeout=consumer.timeout, threads=threads)
         self._claims = Claims(runtime.store, runtime.clock)
+        self._finishing = Finishing(runtime, self._claims)
         self._catalogue = Catalogue(runtime.store, runtime.clock)
 
     async def turn(self, held: Held) -> Settlement | None:
@@ -157,19 +167,22 @@ class Turns:
             except Exception as error:  # noqa: BLE001 - the user's function
                 return _Run(outcome_of(error, self._consumer, self._runtime.redacted), error)
             if (refused := await self._claim(held, key, consumer.payload.written(payload))) is not None:
-                return _Run(refused)
+                return refused
+        return await self._handle(held, key, payload)
+
+    async def _handle(self, held: Held, key: str, payload: object) -> _Run:
+        """Run the handler; what it sends is held."""
+        message, consumer = held.delivery.message, self._consumer
         context = self._context(held, key)
         self._runtime.counters.runs += 1
-        given, raised = await self._caller.call(held, consumer.handler, context, payload)
-        outcome = (
-            Outcome(happening=Happening.HANDLED)
-            if raised is None
-            else outcome_of(raised, self._consumer, self._runtime.redacted)
-        )
-        return _Run(outcome, raised, payload, given)
+        with holding(self._runtime, f"{held.delivery.queue}/{message.id}", at_ms=message.sent_at_ms) as kept:
+            given, raised = await self._caller.call(held, consumer.handler, context, payload)
+        if raised is None:
+            return _Run(Outcome(happening=Happening.HANDLED), None, payload, given, kept.unsent)
+        return _Run(outcome_of(raised, self._consumer, self._runtime.redacted), raised, payload)
 
-    async def _claim(self, held: Held, key: str, canonical: bytes) -> Outcome | None:
-        """Take the claim of an idempotency key; what to do instead of running, or None: run."""
+    async def _claim(self, held: Held, key: str, canonical: bytes) -> _Run | None:
+        """Take the claim of an idempotency key; what counts instead of running, or None: run."""
         taken = await self._claims.take(
             key,
             payload_hash=payload_hash(canonical),
@@ -181,14 +194,16 @@ class Turns:
                 held.claim = taken
                 return None
             case InProgress(left=left):
-                return Outcome(happening=Happening.LATER, after=min(left + 0.05, _LONGEST_LOOK_AGAIN))
+                return _Run(Outcome(happening=Happening.LATER, after=min(left + 0.05, _LONGEST_LOOK_AGAIN)))
             case Done(same_payload=True):
-                return Outcome(happening=Happening.HANDLED)
+                return _Run(Outcome(happening=Happening.HANDLED), done=taken)
             case Done():
-                return Outcome(happening=Happening.CONFLICT, reason=self._runtime.redacted(f"key {key!r}"))
+                return _Run(Outcome(happening=Happening.CONFLICT, reason=self._runtime.redacted(f"key {key!r}")))
 
     async def _settlement(self, held: Held, run: _Run, began: float | None) -> Settlement | None:
         notes = held.delivery.message.notes
+        if run.outcome.happening is Happening.HANDLED and (refused := await self._complete(held, run)) is not None:
+            run = _Run(outcome_of(refused, self._consumer, self._runtime.redacted), refused)
         if run.outcome.happening is Happening.UNAVAILABLE:
             run, notes = await self._degrade(held, run, notes)
         verdict = decide(run.outcome, notes, self._consumer.policy, random=self._runtime.random.random())
@@ -196,8 +211,6 @@ class Turns:
         self._runtime.counters.outcomes[run.outcome.happening.value] += 1
         match verdict:
             case Ack():
-                if held.claim is not None:
-                    await self._finish(held.claim, _kept(run.result))
                 return Acknowledge(delivery=held.delivery)
             case Retry(counted=False):
                 await self._release(held, hold=False)
@@ -249,17 +262,20 @@ class Turns:
         _log.error("message %s of %s is dead: %s", message.id, queue, why, extra=_ids(held.delivery))
         self._runtime.observers.dead(message, reason, self._runtime.clock.now_ms())
 
-    async def _finish(self, claim: Claim, result: Any) -> None:  # noqa: ANN401 - any JSON
-        """The work is done; a store that is away for a moment must not let it be done twice."""
-        for left in reversed(range(_FINISH_TRIES)):
-            try:
-                await self._claims.finish(claim, result)
-            except (StoreError, BrokerError):
-                if not left:
-                    raise
-                await asyncio.sleep(0.05 * 2.0 ** (_FINISH_TRIES - left))
-            else:
-                return
+    async def _complete(self, held: Held, run: _Run) -> BrokerError | UnsentLost | None:
+        """The handler has succeeded: write so, and send what it sent; why something can never be sent, or None."""
+        try:
+            if held.claim is not None:
+                await self._finishing.finish(held.claim, _kept(run.result), run.unsent)
+            elif run.done is not None:
+                await self._finishing.send_left(run.done)
+            elif run.unsent:
+                await leave(self._runtime, run.unsent)
+        except PASSING:
+            raise
+        except (BrokerError, UnsentLost) as error:
+            return error
+        return None
 
     async def _release(self, held: Held, *, hold: bool) -> None:
         if held.claim is not None:
@@ -274,20 +290,37 @@ class Turns:
         message = held.delivery.message
         key = f"degraded:{held.delivery.queue}:{message.id}"
         taken = await self._claims.take(key, payload_hash="", message_id=message.id, lease=_DEGRADED_CLAIM)
-        if isinstance(taken, Done):
-            return run, replace(notes, degraded_at_ms=self._runtime.clock.now_ms())
         if isinstance(taken, InProgress):
             return _Run(Outcome(happening=Happening.LATER, after=min(taken.left, _LONGEST_LOOK_AGAIN))), notes
         try:
-            _, error = await self._caller.call(held, function, self._outage(held, run.outcome), run.payload)
+            if isinstance(taken, Done):
+                await self._finishing.send_left(taken)
+                error: BaseException | None = None
+            else:
+                error = await self._run_degraded(held, run, function, taken)
+        except PASSING:
+            raise
+        except (BrokerError, UnsentLost) as refused:
+            error = refused
+        if error is None:
+            return run, replace(notes, degraded_at_ms=self._runtime.clock.now_ms())
+        return self._undegraded(run, error, notes)
+
+    async def _run_degraded(self, held: Held, run: _Run, function: Function, claim: Claim) -> BaseException | None:
+        """Run the degraded handler under its claim, and send what it sent; what it raised, or None."""
+        message = held.delivery.message
+        origin = f"{held.delivery.queue}/{message.id}/degraded/{run.outcome.dependency}"
+        try:
+            with holding(self._runtime, origin, at_ms=message.sent_at_ms) as kept:
+                _, error = await self._caller.call(held, function, self._outage(held, run.outcome), run.payload)
         except asyncio.CancelledError:  # the worker stops: whoever gets the message next need not wait for this claim
-            await self._claims.release(taken, hold=False)
+            await self._claims.release(claim, hold=False)
             raise
         if error is None:
-            await self._claims.finish(taken)
-            return run, replace(notes, degraded_at_ms=self._runtime.clock.now_ms())
-        await self._claims.release(taken, hold=False)
-        return self._undegraded(run, error, notes)
+            await self._finishing.finish(claim, unsent=kept.unsent)
+        else:
+            await self._claims.release(claim, hold=False)
+        return error
 
     def _undegraded(self, run: _Run, error: BaseException, notes: Notes) -> tuple[_Run, Notes]:
         """The degraded handler raised: an attempt; when there are none left, the message waits undegraded."""

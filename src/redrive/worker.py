@@ -19,6 +19,7 @@ from redrive.healer import Healer, Parked
 from redrive.intake import Intake
 from redrive.isolation import Isolation
 from redrive.leadership import Leadership
+from redrive.outbox.relaying import OutboxRelay
 from redrive.pump import Pump
 from redrive.renewal import Renewal
 from redrive.runtime import GRACE, Runtime
@@ -47,6 +48,7 @@ class Worker:
         consumers: Sequence[Consumer[Any]],
         dependencies: Sequence[Dependency[Any]],
         schedules: Sequence[Schedule],
+        relays: Sequence[OutboxRelay] = (),
         recover_within: dict[str, float],
         existing: Collection[str] = (),
         board: Board | None = None,
@@ -77,6 +79,7 @@ class Worker:
             for dependency in dependencies
         ]
         self._timekeeper = Timekeeper(runtime, schedules)
+        self._relays = list(relays)
         self._waker = Waker(runtime)
         self._intake = Intake(runtime.broker, runtime.store, runtime.clock)
         self._renewal = Renewal(runtime.broker, runtime.clock)
@@ -101,6 +104,7 @@ class Worker:
             self._repeated("the timekeeper", self._timekeeper.step),
             self._repeated("the waker of sagas", self._waker.step),
             self._repeated("the intake", self._take_in),
+            *(self._repeated(f"the relay of {one.address}", one.step) for one in self._relays),
         ]
         tasks = [asyncio.create_task(loop) for loop in loops]
         watchers = [asyncio.create_task(self._replace_when_stuck(pump)) for pump in self._pumps]
@@ -156,7 +160,7 @@ class Worker:
         return IDLE
 
     async def _resign(self) -> None:
-        resigning = [one.resign for one in self._healers]
+        resigning = [one.resign for one in self._healers] + [one.resign for one in self._relays]
         for resign in (*resigning, self._timekeeper.resign, self._waker.resign, self._intake_leader.resign):
             with contextlib.suppress(BrokerError, StoreError):
                 await resign()

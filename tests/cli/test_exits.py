@@ -25,6 +25,8 @@ EXPECTED = {
         "DatabaseTooNew",
         "DatabaseUnusable",
         "DeclarationError",
+        "HandlerEnded",
+        "NoTransaction",
         "NotConfigured",
         "NotOpen",
         "UndeclaredDependency",
@@ -43,7 +45,7 @@ EXPECTED = {
 
 def made(kind: type[errors.RedriveError]) -> errors.RedriveError:
     """An error of a class, with facts of the kinds that it takes."""
-    fitting = {"int": 7, "bool": True, "float | None": 1.5}
+    fitting = {"int": 7, "bool": True, "float | None": 1.5, "float": 1.5}
     if "__init__" not in vars(kind):
         return kind("x")
     parameters = list(inspect.signature(kind).parameters.values())

@@ -17,28 +17,35 @@ from redrive.errors import (
     DatabaseUnusable,
     DeclarationError,
     DiskNearlyFull,
+    HandlerEnded,
     JournalLost,
     LimitExceeded,
     NewerRecord,
+    NonDeterministic,
     NotConfigured,
     NotFound,
     NotKept,
     NotOpen,
     NotPermitted,
+    NoTransaction,
     OperationRefused,
+    OtherArguments,
     OutcomeUnknown,
     PayloadError,
     QueueConflict,
     QueueNotFound,
     RedriveError,
     Reject,
+    ResultNotKept,
     RetryLater,
     StaleReceipt,
     StepFailed,
     StepRejected,
+    StillInProgress,
     StoreUnavailable,
     Unavailable,
     UndeclaredDependency,
+    UnsentLost,
     ValueTooLarge,
     VersionConflict,
     WaitTimedOut,
@@ -151,6 +158,46 @@ SENTENCES: list[tuple[Callable[[], RedriveError], str]] = [
         "saga 'order-7' cannot go on: its code has no version 1; keep it",
     ),
     (lambda: JournalLost("order-7"), "saga 'order-7' was taken over by another turn, whose word counts"),
+    (
+        lambda: HandlerEnded("orders/1"),
+        (
+            "'orders/1' has ended, and what it sends leaves when it succeeds; "
+            "await the tasks that it starts, or write send(..., now=True)"
+        ),
+    ),
+    (
+        lambda: NoTransaction("an sqlite3 connection in autocommit mode"),
+        (
+            "an sqlite3 connection in autocommit mode commits each statement by itself, so that a message could leave "
+            "without your changes; begin a transaction first"
+        ),
+    ),
+    (
+        lambda: StillInProgress("once:shop:charge:7", 2.5),
+        "'once:shop:charge:7' is still in progress elsewhere after 2.5 s; call again later, or raise wait=",
+    ),
+    (
+        lambda: OtherArguments("once:shop:charge:7"),
+        "'once:shop:charge:7' was used for other arguments; make the key of everything that makes a call another one",
+    ),
+    (
+        lambda: ResultNotKept("once:shop:charge:7", "has 40000 bytes of JSON, over the limit of 32768"),
+        (
+            "the result of 'once:shop:charge:7' has 40000 bytes of JSON, over the limit of 32768; "
+            "keep it elsewhere and return its key"
+        ),
+    ),
+    (
+        lambda: UnsentLost("orders:7"),
+        "what 'orders:7' had still to send is gone from the store; send it by hand",
+    ),
+    (
+        lambda: NonDeterministic("order-7", "it returned 2, and its journal says 1"),
+        (
+            "saga 'order-7' does not do the same when it is run again: it returned 2, and its journal says 1; "
+            "ask saga.now(), saga.random() and saga.uuid(), and let steps do what touches the world"
+        ),
+    ),
     (lambda: OperationRefused("queue 'a'", "is empty", "send first"), "queue 'a' is empty; send first"),
     (lambda: NotFound("queue 'a'", "see redrive queue list"), "queue 'a' does not exist; see redrive queue list"),
     (lambda: Reject("no such drink"), "no such drink"),

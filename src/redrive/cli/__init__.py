@@ -16,7 +16,7 @@ import click
 from typing_extensions import override
 
 from redrive import __version__
-from redrive.cli import circuit, dead, exits, file, parked, queue, run, serve
+from redrive.cli import circuit, dead, exits, file, outbox, parked, queue, run, saga, serve
 
 _SILENT = logging.NullHandler()
 
@@ -43,8 +43,8 @@ def main(*, debug: bool) -> None:
     """Self-healing message consumers.
 
     Run an application with `worker` or `dev`, try it with `demo`, and operate it with the rest: `queue`, `dead`,
-    `parked` and `circuit` need no code, only the broker's address. `doctor` and `recover` are for its file, and `serve`
-    answers as Amazon SQS.
+    `parked`, `circuit` and `saga` need no code, only the broker's address. `doctor` and `recover` are for its file, and
+    `serve` answers as Amazon SQS.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -62,6 +62,8 @@ for _command in (
     dead.group,
     parked.group,
     circuit.group,
+    saga.group,
+    outbox.group,
     file.doctor,
     file.recover,
 ):

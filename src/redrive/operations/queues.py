@@ -13,7 +13,7 @@ from redrive.message import Message, message_id
 from redrive.once import Claims
 from redrive.operations.ground import PARKED, Ground, is_consumed
 from redrive.operations.views import QueueView
-from redrive.queue import checked_attributes
+from redrive.sending import checked_attributes
 from redrive.store import ABSENT, CONTROLS
 from redrive.sweep import LEASE
 from redrive.timekeeper import set_timer
