@@ -32,6 +32,7 @@ from redrive.order import Order, let_through
 from redrive.queue import Queue
 from redrive.renewal import Renewal
 from redrive.runtime import Runtime
+from redrive.sagas.replay import Replays
 from redrive.sagas.turns import turns_for
 from redrive.sagas.waking import Waker
 from redrive.sqlite.writer import InlineDatabase
@@ -92,8 +93,9 @@ class Harness(Generic[R]):
         seed: int,
         broker: Callable[[Broker], Broker] | None = None,
         store: Callable[[Store], Store] | None = None,
+        replay: bool = True,
     ) -> None:
-        self._app, self._resources = app, resources
+        self._app, self._resources, self._replay = app, resources, replay
         self._in_front = broker or _nothing, store or _nothing
         self.clock = ManualClock()
         """Virtual time; `advance` moves it."""
@@ -131,13 +133,21 @@ class Harness(Generic[R]):
         return self._runtime
 
     async def drain(self) -> int:
-        """Run turns until nothing is ready now; how many ran. Time stands still."""
+        """Run turns until nothing is ready now; how many ran. Time stands still.
+
+        Each saga that has ended meanwhile is replayed: its function is run once more, against its journal.
+
+        Raises:
+            NonDeterministic: If that goes another way than it went.
+        """
         turns = 0
         while ran := await self._turn_everything():
             turns += ran
             if turns > _MOST_TURNS:
                 message = f"{turns} turns and still something is ready: a message comes back at once, for ever"
                 raise RuntimeError(message)
+        if turns and self._replay:
+            await self._replays.step(SqliteStore(self._database))
         return turns
 
     async def advance(self, seconds: float) -> int:
@@ -183,6 +193,7 @@ class Harness(Generic[R]):
         ]
         self._timekeeper = Timekeeper(self._runtime, list(self._app.schedules.values()), leadership=leads)
         self._waker = Waker(self._runtime, leadership=leads)
+        self._replays = Replays(self._app.consumers)
         self._intake = Intake(self._runtime.broker, self._runtime.store, self.clock)
         self._renewal = Renewal(self._runtime.broker, self.clock)
         self._healer_due: dict[int, int] = {}

@@ -21,7 +21,8 @@ WORDS = """
 queue, message, body, attributes, producer, consumer, handler, broker, receive count, attempt, bounce, crash, lease,
 claim, permit, leadership, settle, park, redrive, move, backoff, jitter, ramp, dead-letter queue, parked,
 failure record, catalogue, fingerprint, dependency, circuit breaker, canary, degraded, outage, FIFO queue, group, line,
-front, sequence, deduplication, tenant, round, pause, move task, retention, set aside, durability level
+front, sequence, deduplication, tenant, round, pause, move task, retention, set aside, durability level, saga, step,
+compensation, journal, wake-up, signal, point of no return
 """
 """The words of the design whose things exist."""
 

@@ -45,7 +45,7 @@ MEANINGS = {
     Exit.DONE: "done",
     Exit.REFUSED: "refused or failed; nothing is half done, unless the error says so",
     Exit.USAGE: "the command line cannot be understood",
-    Exit.NOT_FOUND: "the queue, letter or dependency named does not exist",
+    Exit.NOT_FOUND: "the queue, letter, saga or dependency named does not exist",
     Exit.TEMPORARY: "the broker or store is unavailable, or the outcome is unknown: try again",
     Exit.CONFIGURATION: "no application or broker is named, or it cannot be used as it is",
     Exit.INTERRUPTED: "interrupted by Ctrl-C",

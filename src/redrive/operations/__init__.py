@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cached_property
 from typing import Any, Self
 
 from redrive.annotations import annotated
@@ -19,6 +20,9 @@ from redrive.operations.circuits import CircuitOperations
 from redrive.operations.ground import Checked
 from redrive.operations.letters import LetterOperations
 from redrive.operations.queues import QueueOperations
+from redrive.operations.saga_looks import Hindered
+from redrive.operations.saga_views import InstanceView, SagaPage, SagaView
+from redrive.operations.sagas import SagaDone, SagaOperations
 from redrive.operations.views import DependencyView, Overview, ParkedView, QueueView, WorkerView
 
 
@@ -47,6 +51,11 @@ class Operations(QueueOperations, LetterOperations, CircuitOperations):
             await broker.close()
             await store.close()
 
+    @cached_property
+    def sagas(self) -> SagaOperations:
+        """Sagas, on the same broker and store."""
+        return SagaOperations(self._broker, self._store, clock=self._clock, app=self._app, who=self._who)
+
     async def overview(self) -> Overview:
         """Queues, dependencies and workers."""
         workers = await self.workers()
@@ -62,9 +71,15 @@ class Operations(QueueOperations, LetterOperations, CircuitOperations):
 __all__ = [
     "Checked",
     "DependencyView",
+    "Hindered",
+    "InstanceView",
     "Operations",
     "Overview",
     "ParkedView",
     "QueueView",
+    "SagaDone",
+    "SagaOperations",
+    "SagaPage",
+    "SagaView",
     "WorkerView",
 ]

@@ -5,6 +5,7 @@ What a function is given the first time is what it is given when it is run again
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 from collections.abc import Callable
@@ -137,11 +138,22 @@ def annotation_of(what: str, function: Callable[..., Any], name: str) -> Any:  #
     """
     function = inspect.unwrap(function)
     try:
-        hints = get_type_hints(function, localns=dict(inspect.getclosurevars(function).nonlocals), include_extras=True)
+        hints = get_type_hints(function, localns=nonlocals_of(function), include_extras=True)
     except NameError as error:
         problem = f"has an annotation that cannot be found ({error})"
         raise DeclarationError(what, problem, "import it in its module, outside of TYPE_CHECKING") from None
     return hints.get(name, Any)
+
+
+def nonlocals_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """What a function sees of the functions around it; what they have not assigned yet is left out."""
+    found: dict[str, Any] = {}
+    code = getattr(function, "__code__", None)
+    names = () if code is None else code.co_freevars
+    for name, cell in zip(names, getattr(function, "__closure__", None) or (), strict=False):
+        with contextlib.suppress(ValueError):  # empty: assigned later, if at all
+            found[name] = cell.cell_contents
+    return found
 
 
 def _first_line(error: Exception) -> str:

@@ -122,12 +122,21 @@ class StepRecord:
     """As JSON; restored by the step's return annotation."""
     error: Problem | None = None
     """Of the last attempt that failed."""
+    passed: bool = False
+    """Whether the function went on after it had failed: then it is not tried anew."""
+    undoable: bool = True
+    """Whether it had an undo when it was begun: code that has none by now cannot undo it."""
     undo: Undo | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether it has not ended."""
         return self.state is StepState.STARTED
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended without a result."""
+        return self.state in {StepState.REJECTED, StepState.UNKNOWN}
 
     @property
     def wants_undo(self) -> bool:
@@ -153,6 +162,12 @@ class Fact:
     over: bool = True
     """Whether the function may go on: False while it waits."""
     timed_out: bool = False
+    after: int = 0
+    """How many steps were in the journal when it was noted: its place among them."""
+    at_ms: int = 0
+    """When it was noted."""
+    over_at_ms: int | None = None
+    """When a sleep or a wait was over."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -227,6 +242,8 @@ class Journal:
     stuck: Cause | None = None
     stuck_while: State | None = None
     """What it goes on with when a person says so."""
+    letter: str | None = None
+    """The id of the message that is its dead letter, or will be."""
     result: Any = None
     deeds: list[Deed] = field(default_factory=list)
 
@@ -256,6 +273,8 @@ class Journal:
         if self.is_settled or self.state is State.STUCK:
             return None
         times = [self.deadline_ms if self.may_be_undone else None]
+        if self.cancelled is not None and self.is_called_off:
+            times.append(self.cancelled.at_ms)
         if self.parked_for is None:
             times.append(self.wake_at_ms)
             if self.owner is not None:
@@ -274,17 +293,29 @@ class Journal:
         """Whether its deadline has passed, and counts."""
         return self.may_be_undone and self.deadline_ms is not None and self.deadline_ms <= now_ms
 
+    @property
+    def is_called_off(self) -> bool:
+        """Whether an operator cancelled it, and that counts."""
+        return self.may_be_undone and self.cancelled is not None
+
     def is_anothers(self, message_id: str, now_ms: int) -> bool:
         """Whether another wake-up than this one stands for it: a turn has it in hand, or it is parked."""
         if self.owner is None or self.owner.message_id == message_id:
             return False
-        return not self.is_over_at(now_ms) if self.parked_for is not None else self.owner.until_ms > now_ms
+        if self.parked_for is not None:
+            return not (self.is_over_at(now_ms) or self.is_called_off)
+        return self.owner.until_ms > now_ms
+
+    def goes_on(self) -> None:
+        """The function does something new: what had failed before, it knows of."""
+        for one in self.steps:
+            one.passed = one.passed or one.has_failed
 
     def unpark(self, now_ms: int) -> None:
         """Its wake-up is back. The patience of its undo does not run while it is parked."""
         if self.parked_at_ms is not None:
             for one in self.steps:
-                if one.undo is not None and one.undo.state is UndoState.STARTED:
+                if one.undo is not None and one.undo.state is UndoState.STARTED and one.undo.since_ms:
                     one.undo.parked_ms += max(0, now_ms - self.parked_at_ms)
         self.parked_for = self.parked_at_ms = None
 
@@ -296,16 +327,17 @@ class Journal:
         """A person has to look."""
         if self.state is not State.STUCK:
             self.stuck_while = State.UNDOING if self.state is State.UNDOING else State.RUNNING
+        self.letter = self.letter if self.owner is None else self.owner.message_id
         self.state, self.stuck, self.owner = State.STUCK, cause, None
 
     def go_on(self) -> None:
         """Where it was stuck, with its tries anew."""
         self.state, self.stuck, self.stuck_while = self.stuck_while or State.RUNNING, None, None
+        self.letter = None
         for one in self.steps:
             if one.undo is not None and one.undo.state is UndoState.FAILED:
                 one.undo.state, one.undo.since_ms, one.undo.due_at_ms = UndoState.STARTED, 0, None
-            failed = one.state in {StepState.UNKNOWN, StepState.REJECTED}
-            if failed and self.beyond_return and self.state is State.RUNNING:
+            if one.has_failed and not one.passed and self.beyond_return and self.state is State.RUNNING:
                 one.state, one.attempts, one.due_at_ms = StepState.STARTED, 0, None
 
     def begin(self, step: StepRecord, now_ms: int) -> None:
@@ -319,7 +351,9 @@ class Journal:
 
     def to_json(self) -> bytes:
         """The stored form."""
-        return json.dumps({"v": VERSION, **_document(self)}, separators=(",", ":"), ensure_ascii=False).encode()
+        return json.dumps({"v": VERSION, **_document(self)}, separators=(",", ":"), ensure_ascii=False).encode(
+            errors="surrogatepass"  # a signal or an error's text may have half a character; json.loads takes it back
+        )
 
     @classmethod
     def from_json(cls, value: bytes) -> Journal:

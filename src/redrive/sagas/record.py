@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Self
 
 from redrive.clock import Clock
@@ -51,7 +52,11 @@ class Record:
             StoreError: If the store is away.
         """
         entry = await store.get(SAGAS, key_of(saga, instance))
-        return None if entry is None else cls(store, clock, Journal.from_json(entry.value), entry.version)
+        if entry is None:
+            return None
+        found = cls(store, clock, Journal.from_json(entry.value), entry.version)
+        found._size = len(entry.value)
+        return found
 
     def take(self, owner: Owner) -> None:
         """From the next write on the instance is this turn's."""
@@ -69,8 +74,11 @@ class Record:
         if self._later is None or self._later.done():
             self._later = asyncio.ensure_future(self._write_later())
 
-    async def write(self) -> None:
+    async def write(self, *, unless: Callable[[], None] | None = None) -> None:
         """Durable when it returns, with everything that changed before the call.
+
+        Args:
+            unless: asked before, and when something was merged; where it raises, nothing is written.
 
         Raises:
             JournalLost: If another turn took over.
@@ -79,10 +87,12 @@ class Record:
         """
         wanted = self._changes
         async with self._writing:
+            if unless is not None:
+                unless()
             if self._written >= wanted:
                 return
             changes = self._changes
-            await self._put()
+            await self._put(unless)
             self._written = changes
 
     async def settle(self) -> None:
@@ -102,7 +112,7 @@ class Record:
         except JournalLost:
             return  # the turn's next write says so
 
-    async def _put(self) -> None:
+    async def _put(self, unless: Callable[[], None] | None) -> None:
         journal, now_ms = self.journal, self._clock.now_ms()
         for left in reversed(range(_TRIES)):
             journal.changed_at_ms = now_ms
@@ -119,6 +129,8 @@ class Record:
                 )
             except VersionConflict:
                 await self._merge()
+                if unless is not None:
+                    unless()
             except ValueTooLarge:
                 raise
             except StoreError:
@@ -152,3 +164,5 @@ class Record:
             raise JournalLost(self.journal.id)
         self._version = entry.version
         self.journal.cancelled, self.journal.deeds = theirs.cancelled, theirs.deeds
+        if theirs.cancelled is not None:  # it was first: what is not written yet is not passed
+            self.journal.beyond_return = theirs.beyond_return

@@ -16,7 +16,7 @@ from redrive.consumer import Function
 from redrive.context import Context
 from redrive.dependency import Dependency
 from redrive.errors import DeclarationError
-from redrive.sagas.codec import Parameters
+from redrive.sagas.codec import Parameters, nonlocals_of
 
 R = TypeVar("R")
 P = ParamSpec("P")
@@ -223,9 +223,11 @@ def found_at(place: str) -> Step[Any, Any, Any] | None:
 
 def used_by(function: Callable[..., Any]) -> list[Step[Any, Any, Any]]:
     """The steps that a function can name: those of its module, of modules that it names, and of its closure."""
-    seen = inspect.getclosurevars(inspect.unwrap(function))
-    here = [*inspect.unwrap(function).__globals__.values(), *seen.nonlocals.values()]
-    beside = [one for module in seen.globals.values() if inspect.ismodule(module) for one in vars(module).values()]
+    function = inspect.unwrap(function)
+    outside = function.__globals__
+    here = [*outside.values(), *nonlocals_of(function).values()]
+    named = [outside.get(name) for name in function.__code__.co_names]
+    beside = [one for module in named if inspect.ismodule(module) for one in vars(module).values()]
     return [one for one in (*here, *beside) if isinstance(one, Step)]
 
 

@@ -12,8 +12,10 @@ import asyncio
 import json
 import logging
 from collections.abc import Sequence
+from random import Random
 
 from redrive.broker import Outgoing
+from redrive.clock import Clock
 from redrive.errors import BrokerError, NewerRecord, VersionConflict
 from redrive.leadership import Leadership
 from redrive.message import Message, message_id
@@ -33,6 +35,8 @@ class Waker:
 
     def __init__(self, runtime: Runtime, *, leadership: Leadership | None = None) -> None:
         self._runtime = runtime
+        self._foreign = 0
+        """How many of those that are due a later version wrote: they stay due, and others are behind them."""
         self._leader = leadership or Leadership(runtime.store, runtime.clock, task="waker", holder=runtime.worker)
 
     async def step(self) -> float:
@@ -43,11 +47,12 @@ class Waker:
         """
         if not await self._leader.held():
             return IDLE
-        entries = await self._runtime.store.due(SAGAS, before_ms=self._runtime.clock.now_ms(), limit=_BATCH)
+        limit, self._foreign = _BATCH + self._foreign, 0
+        entries = await self._runtime.store.due(SAGAS, before_ms=self._runtime.clock.now_ms(), limit=limit)
         woken = [one for one in await asyncio.gather(*map(self._claimed, entries)) if one is not None]
         for queue in sorted({one.saga for one in woken}):
             await self._send(queue, [one for one in woken if one.saga == queue])
-        return IDLE if len(entries) < _BATCH else 0.0
+        return IDLE if len(entries) < limit else 0.0
 
     async def resign(self) -> None:
         """Let another lead."""
@@ -58,7 +63,8 @@ class Waker:
         try:
             journal = Journal.from_json(entry.value)
         except NewerRecord as error:
-            _log.warning("%s", error)
+            _log.debug("%s", error)  # with every look: its wake-ups say it louder
+            self._foreign += 1
             return None
         journal.woken_at_ms = self._runtime.clock.now_ms()
         try:
@@ -83,13 +89,13 @@ class Waker:
                     _log.error("saga %s of %s is not woken yet: %s", one.id, queue, result)
 
     def _outgoing(self, journal: Journal) -> Outgoing:
-        return Outgoing(message=wake_up(self._runtime, journal))
+        return Outgoing(message=wake_up(journal, clock=self._runtime.clock, random=self._runtime.random))
 
 
-def wake_up(runtime: Runtime, journal: Journal) -> Message:
+def wake_up(journal: Journal, *, clock: Clock, random: Random) -> Message:
     """A message that wakes an instance: its input again, and its name."""
     return Message(
-        id=message_id(runtime.clock.now_ms(), runtime.random.randbytes(10)),
+        id=message_id(clock.now_ms(), random.randbytes(10)),
         body=json.dumps(journal.input).encode(),
         sent_at_ms=journal.sent_at_ms,
         attributes={INSTANCE: journal.id},
@@ -103,6 +109,7 @@ async def wake(runtime: Runtime, journal: Journal) -> None:
     Raises:
         BrokerError: If it was not sent, or nobody knows; the waker or another call sends one.
     """
-    (result,) = await runtime.broker.send(journal.saga, [Outgoing(message=wake_up(runtime, journal))])
+    message = wake_up(journal, clock=runtime.clock, random=runtime.random)
+    (result,) = await runtime.broker.send(journal.saga, [Outgoing(message=message)])
     if isinstance(result, BrokerError):
         raise result

@@ -10,7 +10,8 @@ no answer  its dependency is down: nothing is counted, and the wake-up waits whe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 from redrive.calling import Caller, Held
 from redrive.consumer import Consumer, Function
 from redrive.context import Context
-from redrive.errors import CannotContinue, NotKept, StepFailed, StepRejected
+from redrive.errors import CannotContinue, JournalLost, NotKept, StepFailed, StepRejected, StoreError
 from redrive.fingerprint import text_of, type_name
 from redrive.raised import outcome_of
 from redrive.runtime import Runtime
@@ -30,6 +31,10 @@ from redrive.sagas.steps import Call, Step
 from redrive.verdict import Happening, Outcome
 
 _ANY_STEP = Step[Any, Any, Any]
+_LONGEST_PAUSE = 366 * 86_400.0
+"""Seconds after which a step that asked to come back later does: infinity is a year."""
+_ENDS = (Leave, asyncio.CancelledError, StoreError, JournalLost, CannotContinue)
+"""What ends a turn, whatever the function makes of it: nothing can be done after that, and nothing is."""
 
 
 @dataclass(slots=True)
@@ -63,6 +68,12 @@ class Work:
         self._seen: set[int] = set()
         self._moved = False
         """Whether anything was done in this turn."""
+        self._bodies_begin_by = float("inf")
+        """Seconds of the monotonic clock: counted from before the write of their intent."""
+        self._running = 0
+        """How many attempts have not ended."""
+        self.ended: BaseException | None = None
+        """What ended the turn. A function may catch it, or come past a `finally`: it gets the same again."""
         self.calls: dict[str, int] = {}
         self.signals = Signals(runtime.store, self._journal)
 
@@ -98,12 +109,24 @@ class Work:
             StepFailed: If one was given up on.
             Leave: If the turn ends here.
         """
-        begun = [self._called(call) for call in calls]
-        if any(one.record.is_open for one in begun):
-            await self._settle(begun)
+        with self._ending():
+            begun = [self._called(call) for call in calls]
+            if any(one.record.is_open for one in begun):
+                await self._settle(begun)
         for one in begun:
             self._raise_failed(one.record)
         return [self._result(one) for one in begun]
+
+    @contextlib.contextmanager
+    def _ending(self) -> Iterator[None]:
+        """Once the turn has ended, everything that the function asks for ends likewise."""
+        if self.ended is not None:
+            raise self.ended
+        try:
+            yield
+        except _ENDS as error:
+            self.ended = error
+            raise
 
     def _called(self, call: Call[Any, Any]) -> _Begun:
         step, number = call.step, self.calls.get(call.step.name, 0) + 1
@@ -114,7 +137,9 @@ class Work:
             return _Begun(step, record, {} if not record.is_open else step.parameters.read(record.arguments))
         self._refuse_what_is_new(f"step {step.name!r}")
         arguments, values = step.parameters.written(call.args, call.kwargs)
-        record = StepRecord(name=step.name, call=number, place=step.place, arguments=arguments)
+        record = StepRecord(
+            name=step.name, call=number, place=step.place, arguments=arguments, undoable=step.undo is not None
+        )
         self._journal.steps.append(record)
         self._seen.add(id(record))
         return _Begun(step, record, values)
@@ -124,13 +149,17 @@ class Work:
         if passed_over := self.passed_over():
             problem = f"{what} is new, and its journal has {passed_over}, which its code passed over"
             raise CannotContinue(self.id, problem, "put the code back, or give it another version")
+        self._journal.goes_on()
 
     def ends(self) -> None:
         """The function returned.
 
         Raises:
             CannotContinue: If the journal has what it did not come to.
+            BaseException: What had ended the turn before, if the function caught it.
         """
+        if self.ended is not None:
+            raise self.ended
         if passed_over := self.passed_over():
             problem = f"its journal has {passed_over}, which its code passed over"
             raise CannotContinue(self.id, problem, "put the code back, or give it another version")
@@ -156,7 +185,9 @@ class Work:
                 ready.append(one)
         if ready and not self._failed(begun):
             await self._begin(ready)
+            self._running = len(ready)
             leaving += [why for why in await self._beside([self._attempt(one) for one in ready]) if why is not None]
+            self._record.soon()
         if self._failed(begun):
             for one in begun:
                 if one.record.is_open:
@@ -192,10 +223,16 @@ class Work:
         if not self._record.has_room(len(ready)):
             reason = "its journal is full: let steps return keys instead of contents, or begin another saga"
             raise Sticks(Cause(reason=reason, at_ms=self.now_ms()))
+        fresh = [one.record for one in ready if not one.record.began_at_ms]
         for one in ready:
             self._check_needs(one.step)
             self._journal.begin(one.record, self.now_ms())
-        await self._write(longest)
+        try:
+            await self._write(longest)
+        except Undoes:  # nothing of it is written, and no body ran
+            for record in fresh:
+                self._journal.steps.remove(record)
+            raise
 
     def _take_time(self, longest: float) -> None:
         """A turn has an end: what does not fit goes into the next one, which begins at once."""
@@ -205,10 +242,11 @@ class Work:
 
     async def _write(self, longest: float) -> None:
         """Before bodies run that may take so long."""
+        self._bodies_begin_by = self._runtime.clock.monotonic() + self._consumer.lease
         if self._journal.owner is not None:
             self._journal.owner.until_ms = self.now_ms() + int((longest + self._consumer.lease) * 1000)
         self._record.changed()
-        await self._record.write()
+        await self._record.write(unless=self._may_go_forward)  # an operator who was first is heard first
 
     def _check_needs(self, step: _ANY_STEP) -> None:
         if unknown := set(step.needs) - set(self._consumer.needs):
@@ -239,11 +277,16 @@ class Work:
                 else:
                     pause = step.settings.backoff.delay(record.attempts, random=self.draw())
                     leave = self._again(record, None, pause)
-        self._record.soon()
+        self._running -= 1
+        if self._running:
+            self._record.soon()
+        else:
+            self._record.changed()  # the last one's is written with what comes next
         return leave
 
     def _again(self, record: StepRecord | Undo, asked: float | None, pause: float) -> Later:
-        record.due_at_ms = self.now_ms() + int((pause if asked is None else max(0.0, asked)) * 1000)
+        wanted = pause if asked is None else min(max(0.0, asked), _LONGEST_PAUSE)
+        record.due_at_ms = self.now_ms() + int(wanted * 1000)
         return Later(record.due_at_ms)
 
     def _keep(self, one: _Begun, given: object) -> None:
@@ -258,7 +301,9 @@ class Work:
     async def _called_outside(
         self, step: _ANY_STEP, function: Function, context: Context[Any], given: object
     ) -> tuple[Outcome, Any, BaseException | None]:
-        """Call the user's function, and say what its end means."""
+        """Call the user's function, unless others may have taken over since its intent; what its end means."""
+        if self._runtime.clock.monotonic() >= self._bodies_begin_by:
+            return Outcome(happening=Happening.LATER, after=0.0), None, None
         caller = Caller(self._runtime.clock, timeout=step.settings.timeout, threads=self._threads)
         self._runtime.counters.runs += 1
         value, error = await caller.call(self._held, function, context, given)
@@ -293,7 +338,7 @@ class Work:
         self._record.soon()
 
     def _failed(self, begun: list[_Begun]) -> bool:
-        return any(one.record.state in {StepState.REJECTED, StepState.UNKNOWN} for one in begun)
+        return any(one.record.has_failed for one in begun)
 
     def _raise_failed(self, record: StepRecord) -> None:
         reason = "" if record.error is None else record.error.text
@@ -323,7 +368,9 @@ class Work:
 
     def note(self, fact: Fact) -> None:
         """Note a fact; it is written with what comes next, and nothing follows from it before."""
-        self._refuse_what_is_new(f"{fact.kind} {fact.name}".strip())
+        with self._ending():
+            self._refuse_what_is_new(f"{fact.kind} {fact.name}".strip())
+        fact.after, fact.at_ms = len(self._journal.steps), self.now_ms()
         self._journal.facts.append(fact)
         self._seen.add(id(fact))
         self._record.changed()
@@ -334,8 +381,11 @@ class Work:
         Raises:
             Leave: If it is not, and the turn ends here.
         """
-        if fact.over:
-            return
+        if not fact.over:
+            with self._ending():
+                await self._pass(fact)
+
+    async def _pass(self, fact: Fact) -> None:
         self._may_go_forward()
         now_ms = self.now_ms()
         if fact.kind == "wait" and await self.signals.take(fact):
@@ -345,12 +395,14 @@ class Work:
         else:
             self._journal.wake_at_ms = fact.due_at_ms
             raise Waits
+        fact.over_at_ms = now_ms
         self._record.soon()
 
     def beyond_return(self) -> None:
         """Never be undone from here; in the journal before the next body runs."""
         if not self._journal.beyond_return:
-            self._may_go_forward()
+            with self._ending():
+                self._may_go_forward()
             self._journal.beyond_return = True
             self._record.changed()
 
@@ -363,9 +415,20 @@ class Work:
             Leave: If the turn ends before it is done.
         """
         for record in list(self._journal.to_undo()):
-            step = self._find(record)
-            if step.undo is not None:
-                await self._undo(step, record)
+            try:
+                await self._undo_one(record)
+            except (CannotContinue, NotKept) as error:
+                cause = Cause(reason=str(error), at_ms=self.now_ms(), step=self._journal.key_of(record))
+                cause.error = self._problem(error)
+                raise Sticks(cause, error) from error
+
+    async def _undo_one(self, record: StepRecord) -> None:
+        step = self._find(record)
+        if step.undo is not None:
+            await self._undo(step, record)
+        elif record.undoable:
+            problem = f"step {record.name!r} had an undo when it was begun, and the code has none any more"
+            raise CannotContinue(self.id, problem, "put it back, or skip it: `redrive saga skip`")
 
     async def _undo(self, step: _ANY_STEP, record: StepRecord) -> None:
         undo = record.undo = record.undo or Undo()
