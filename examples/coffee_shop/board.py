@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from orders import Order, ServedOrder, Shop
     from redrive.operations import Operations
+    from tracking import Tracking
 
 PERIOD = 0.25
 """Seconds between two looks, while somebody watches."""
@@ -35,8 +36,8 @@ SHOWN = 60
 class Board:
     """Looks at the shop's table, at redrive and at the payment system, once for everybody who watches."""
 
-    def __init__(self, shop: Shop, operations: Operations) -> None:
-        self._shop, self._operations = shop, operations
+    def __init__(self, shop: Shop, operations: Operations, tracking: Tracking | None = None) -> None:
+        self._shop, self._operations, self._tracking = shop, operations, tracking
         self._accepted: OrderedDict[str, tuple[Order, int]] = OrderedDict()
         self._looking = asyncio.Lock()
         self._looked_at = float("-inf")
@@ -73,12 +74,14 @@ class Board:
             return self._status
 
     async def changes(self, stopping: asyncio.Event) -> AsyncIterator[str]:
-        """Server-sent events `orders` and `status`: everything at first, then what changed."""
+        """Server-sent events `orders`, `status` and `deliveries`: everything at first, then what changed."""
         seen: dict[str, object] = {}
         spoke_at = time.monotonic()
         yield "retry: 1000\n\n"
         while not stopping.is_set():
             now: dict[str, object] = {"orders": self.orders(SHOWN), "status": await self.status()}
+            if self._tracking is not None:
+                now["deliveries"] = await self._tracking.view()
             news = "".join(_event(name, view) for name, view in now.items() if seen.get(name) != view)
             if news or time.monotonic() - spoke_at > HEARTBEAT:
                 yield news or ": nothing new\n\n"

@@ -1,4 +1,4 @@
-"""Who may come in, and what they may bring: the checks that both services make before they look at a request.
+"""Who may come in, and what they may bring: the checks that every service makes before it looks at a request.
 
 Loopback is no protection by itself: any page that a browser shows may send requests to it. So a name that is not ours
 (DNS rebinding) and a change that another page asks for are turned away.
@@ -91,6 +91,17 @@ def limit_of(request: Request) -> int | None:
     if not (limit.isascii() and limit.isdecimal() and len(limit) <= 9):  # noqa: PLR2004 - what SQLite counts to
         raise BadRequest(400, "limit: a whole number is wanted, from 0 on", "limit")
     return int(limit)
+
+
+def checked_key(key: str) -> str:
+    """An idempotency key that can be used.
+
+    Raises:
+        BadRequest: If there is none, or it is too long (400).
+    """
+    if not 1 <= len(key) <= 200:  # noqa: PLR2004 - said in the message
+        raise BadRequest(400, "Idempotency-Key: send this header, with 1 to 200 characters", "Idempotency-Key")
+    return key
 
 
 async def explain(_request: Request, error: Exception) -> JSONResponse:

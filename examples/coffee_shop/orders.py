@@ -118,6 +118,16 @@ class Gateway:
         """
         await self._post("canary", Decimal("0.00"), "canary")
 
+    async def refund(self, order_id: str, *, key: str) -> None:
+        """Pay back what was charged for the order; nothing is charged for it afterwards. Safe to repeat.
+
+        Raises:
+            httpx.HTTPError: If the payment system gives no answer, or another than yes.
+        """
+        headers = {"Idempotency-Key": key}
+        response = await self.http.post("/refunds", json={"order_id": order_id}, headers=headers)
+        response.raise_for_status()
+
     async def _post(self, order_id: str, amount: Decimal, key: str) -> httpx.Response:
         charge = {"order_id": order_id, "amount": float(amount)}  # two decimals survive the way through a float
         response = await self.http.post("/charges", json=charge, headers={"Idempotency-Key": key})

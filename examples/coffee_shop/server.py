@@ -1,4 +1,4 @@
-"""How both services of the shop run: on loopback, quietly, and gone within a second when told to stop."""
+"""How the services of the shop run: on loopback, quietly, and gone within a second when told to stop."""
 
 from __future__ import annotations
 
@@ -29,9 +29,11 @@ def main(service: Starlette, *, name: str, port: int) -> NoReturn:
     """Serve until SIGINT, SIGTERM or, with `--lifeline`, the end of standard input; then exit with 0."""
     parser = argparse.ArgumentParser(description=f"Run {name} on 127.0.0.1.")
     parser.add_argument("--port", type=int, default=port, help="0 takes any free one (default: %(default)s)")
+    parser.add_argument("--listener", type=int, metavar="FD", help="serve on this inherited socket, which listens")
     parser.add_argument("--lifeline", action="store_true", help="stop when standard input ends, as when a parent dies")
     options = parser.parse_args()
-    listener = _listen(options.port, name)
+    inherited: int | None = options.listener
+    listener = _listen(options.port, name) if inherited is None else socket.socket(fileno=inherited)
     server = Server(service, name)
     if options.lifeline:
         threading.Thread(target=_hold, args=(server,), daemon=True).start()

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ import httpx
 import pytest
 
 from redrive.operations import Operations
+
+STOCK = {"done": "reserved", "undone": "released"}
+COURIER = {"done": "booked", "undone": "cancelled"}
 
 
 class CoffeeShop:
@@ -29,6 +33,7 @@ class CoffeeShop:
         self.shop_port, self.payments_port = free_port(), free_port()
         self.shop = f"http://127.0.0.1:{self.shop_port}"
         self.payments = f"http://127.0.0.1:{self.payments_port}"
+        self.stock = self.courier = ""
         self.process: subprocess.Popen[str] | None = None
         self.broker = f"sqlite:{data / 'coffee.db'}"
         self.options: list[str] = []
@@ -49,6 +54,9 @@ class CoffeeShop:
         lines = []
         for line in self.process.stdout:
             lines.append(line)
+            name, _, place = line.strip().partition(" ")
+            if name in {"stock", "courier"}:
+                setattr(self, name, place.strip())
             if line.startswith("Order a coffee"):
                 return
         pytest.fail("the demo did not start:\n" + "".join(lines))
@@ -83,9 +91,16 @@ class CoffeeShop:
 
     async def order(self, customer: str, drink: str = "latte", size: str = "small") -> str:
         """Order at the front door; the order's id."""
+        return await self._order("orders", customer, drink, size)
+
+    async def have_delivered(self, customer: str, drink: str = "latte", size: str = "small") -> str:
+        """Order a delivery; its order's id."""
+        return await self._order("deliveries", customer, drink, size)
+
+    async def _order(self, queue: str, customer: str, drink: str, size: str) -> str:
         async with httpx.AsyncClient() as client:
             order = {"customer": customer, "drink": drink, "size": size}
-            answer = await client.post(f"{self.shop}/orders", json=order)
+            answer = await client.post(f"{self.shop}/{queue}", json=order)
         assert answer.status_code == 202, answer.text
         order_id: str = answer.json()["order_id"]
         return order_id
@@ -101,6 +116,37 @@ class CoffeeShop:
         async with httpx.AsyncClient() as client:
             (await client.put(f"{self.payments}/faults", json={"mode": mode})).raise_for_status()
 
+    async def break_partner(self, name: str, mode: str) -> None:
+        """Break or mend stock or courier, as the page does."""
+        async with httpx.AsyncClient() as client:
+            (await client.put(f"{self.shop}/faults/{name}", json={"mode": mode})).raise_for_status()
+
+    async def kill_worker(self) -> None:
+        """`kill -9` of the worker, as the page does."""
+        async with httpx.AsyncClient() as client:
+            (await client.post(f"{self.shop}/kill", json={})).raise_for_status()
+
+    async def delivery(self, order_id: str) -> dict[str, Any]:
+        """A delivery as the front door shows it."""
+        async with httpx.AsyncClient() as client:
+            shown: dict[str, Any] = (await client.get(f"{self.shop}/deliveries/{order_id}")).json()
+        return shown
+
+    async def effects(self, order_id: str) -> dict[str, int]:
+        """What the ledgers of the partners, and the shop's own table, have of a delivery."""
+        async with httpx.AsyncClient() as client:
+            charges = (await client.get(f"{self.payments}/charges")).json()["charges"]
+            refunds = (await client.get(f"{self.payments}/refunds")).json()["refunds"]
+            stock = (await client.get(f"{self.stock}/ledger")).json()["entries"]
+            courier = (await client.get(f"{self.courier}/ledger")).json()["entries"]
+        delivery = await self.delivery(order_id)
+        found = Counter({"handed over": delivery["times_handed_over"]})
+        found.update("charged" for one in charges if one["order_id"] == order_id)
+        found.update("refunded" for one in refunds if one["order_id"] == order_id)
+        found.update(STOCK[one["kind"]] for one in stock if one["order_id"] == order_id and one["what"])
+        found.update(COURIER[one["kind"]] for one in courier if one["order_id"] == order_id and one["what"])
+        return dict(+found)
+
     async def ledger(self) -> dict[str, Any]:
         """What the payment system says."""
         async with httpx.AsyncClient() as client:
@@ -110,7 +156,7 @@ class CoffeeShop:
     async def until(self, what: Callable[[dict[str, Any]], bool], *, within: float) -> float:
         """Wait for an event of the shop's stream that fits; seconds waited.
 
-        Each event holds the orders and the status as the page gets them.
+        Each event holds the orders, the status and the deliveries as the page gets them.
         """
         began = time.monotonic()
         seen: dict[str, Any] = {}
@@ -126,7 +172,7 @@ class CoffeeShop:
                         event = line.removeprefix("event:").strip()
                     elif line.startswith("data:"):
                         seen[event] = json.loads(line.removeprefix("data:"))
-                        if len(seen) == 2 and what(seen):
+                        if len(seen) == 3 and what(seen):
                             return time.monotonic() - began
         except TimeoutError:
             pytest.fail(f"not seen within {within:g} s; last: {json.dumps(seen)[:2000]}")

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.e2e.conftest import CoffeeShopOnSqs
+from tests.e2e.test_coffee_deliveries import ALL_OF_IT, stands
 from tests.e2e.test_coffee_shop import CANARY_EVERY, RAMP, paid
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -55,6 +56,21 @@ async def test_a_malformed_order_is_edited_back_to_life(coffee_shop_on_sqs: Coff
     await shop.until(lambda seen: paid(seen, "order-77"), within=10)
     (after,) = shop.cli("dead", "show", letter["id"])
     assert after["state"] == "redriven"
+
+
+async def test_deliveries_are_all_or_none_there_too(coffee_shop_on_sqs: CoffeeShopOnSqs) -> None:
+    """Without a courier one waits and is handed over later; without oat milk the next is refunded, once."""
+    shop = coffee_shop_on_sqs
+    await shop.break_partner("courier", "down")
+    first = await shop.have_delivered("Ann")
+    await shop.until(stands(first, "running", book="parked"), within=15)
+    await shop.break_partner("courier", "none")
+    await shop.until(stands(first, "completed"), within=2 * CANARY_EVERY + RAMP)
+    assert await shop.effects(first) == ALL_OF_IT
+    await shop.break_partner("stock", "refuse")
+    second = await shop.have_delivered("Ben")
+    await shop.until(stands(second, "undone", charge="undone"), within=10)
+    assert await shop.effects(second) == {"charged": 1, "refunded": 1, "booked": 1, "cancelled": 1}
 
 
 async def test_everything_may_be_killed_in_mid_outage(coffee_shop_on_sqs: CoffeeShopOnSqs) -> None:

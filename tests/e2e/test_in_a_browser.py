@@ -45,7 +45,7 @@ def test_a_name_typed_before_the_menu_came_is_kept(page: Page) -> None:
     page.route("**/menu", hold)
     page.reload(wait_until="commit")
     page.fill("#customer", "Ada")
-    page.wait_for_function("document.readyState === 'complete'")
+    page.wait_for_load_state("load")
     assert held, "the page did not ask for its menu"
     held[0].continue_()
     page.check('input[value="mocha"]')
@@ -79,4 +79,37 @@ def test_a_person_breaks_payments_orders_on_and_watches_it_heal(page: Page, coff
     expect(tickets.filter(has_text="pending")).to_have_count(0, timeout=12_000)
     expect(page.locator("#state")).to_have_text("closed")
     expect(tickets).to_have_count(11)
+    assert coffee_shop.stop() < 3.0, "an open page holds the shop up"
+
+
+def test_a_person_has_coffee_delivered_and_is_refunded_when_the_oat_milk_is_out(
+    page: Page, coffee_shop: CoffeeShop
+) -> None:
+    """One delivery is on its way; without oat milk the next is refunded, once; without a courier the third waits."""
+    newest = page.locator("#journeys > li").first
+    page.fill("#customer", "Ada")
+    page.click("#deliver")
+    expect(newest).to_contain_text("on its way", timeout=5_000)
+    expect(newest).to_contain_text("charged 1, refunded 0")
+
+    page.click("#stock button")
+    expect(page.locator("#stock button")).to_have_text("Refill", timeout=5_000)
+    page.fill("#customer", "Grace")
+    page.click("#deliver")
+    expect(newest).to_contain_text("Grace", timeout=5_000)
+    expect(newest).to_contain_text("out of oat milk", timeout=5_000)
+    expect(newest).to_contain_text("charged 1, refunded 1")
+    stations = newest.locator(".station .word")
+    expect(stations).to_have_text(["refunded", "reserve", "cancelled", "confirm"])
+
+    page.click("#stock button")
+    page.click("#courier button")
+    expect(page.locator("#courier button")).to_have_text("Fix", timeout=5_000)
+    page.fill("#customer", "Barbara")
+    page.click("#deliver")
+    expect(newest).to_contain_text("waits for the courier", timeout=10_000)
+    width = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert width == 0, "the page is wider than the screen"
+    page.click("#courier button")
+    expect(newest).to_contain_text("on its way", timeout=15_000)
     assert coffee_shop.stop() < 3.0, "an open page holds the shop up"

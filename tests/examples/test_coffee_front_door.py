@@ -30,6 +30,8 @@ def shop_environment(tmp_path: Path) -> dict[str, str]:
         "REDRIVE_BROKER": f"sqlite:{tmp_path / 'coffee.db'}",
         "SHOP_DATABASE": str(tmp_path / "shop.db"),
         "PAYMENTS_URL": NOBODY,
+        "STOCK_URL": NOBODY,
+        "COURIER_URL": NOBODY,
     }
 
 
@@ -143,6 +145,29 @@ async def test_the_door_is_open_without_payments(door: httpx.AsyncClient) -> Non
     assert (await door.post("/orders", json=ORDER)).status_code == 202
 
 
+async def test_a_delivery_is_queued_and_known_at_once(door: httpx.AsyncClient) -> None:
+    """It is answered with 202 and its id, and shown with all its steps to come, whoever of the partners is there."""
+    answer = await door.post("/deliveries", json=ORDER)
+    order_id = answer.json()["order_id"]
+    assert (answer.status_code, answer.headers["location"]) == (202, f"/deliveries/{order_id}")
+    shown = (await door.get(f"/deliveries/{order_id}")).json()
+    assert (shown["state"], [step["state"] for step in shown["steps"]]) == ("queued", ["next"] * 4)
+    view = (await door.get("/deliveries")).json()
+    assert (view["deliveries"], view["partners"]) == ([shown], dict.fromkeys(("payments", "stock", "courier")))
+    assert (await door.get("/orders")).json() == []
+
+
+async def test_partners_that_are_not_there_cannot_be_broken(door: httpx.AsyncClient) -> None:
+    """Stock that is not running is said so; a partner that nobody knows is not found."""
+    assert (await door.put("/faults/stock", json={"mode": "down"})).status_code == 503
+    assert (await door.put("/faults/baker", json={"mode": "down"})).status_code == 404
+
+
+async def test_where_no_worker_runs_none_is_killed(door: httpx.AsyncClient) -> None:
+    """The button says so; the front door itself is no worker."""
+    assert (await door.post("/kill", json={})).status_code == 503
+
+
 async def test_orders_can_be_limited(door: httpx.AsyncClient) -> None:
     """The newest come first, as many as wanted."""
     ids = [(await door.post("/orders", json=ORDER)).json()["order_id"] for _ in range(3)]
@@ -153,7 +178,7 @@ async def test_orders_can_be_limited(door: httpx.AsyncClient) -> None:
 
 async def test_what_is_not_there_is_not_found(door: httpx.AsyncClient) -> None:
     """Unknown orders and pages are 404, wrong methods 405, all in JSON."""
-    for path in ("/orders/nothing", "/nothing", "/../app.py", "/%2e%2e/app.py"):
+    for path in ("/orders/nothing", "/deliveries/nothing", "/nothing", "/../app.py", "/%2e%2e/app.py"):
         answer = await door.get(path)
         assert (answer.status_code, bool(answer.json()["error"])) == (404, True), path
     assert (await door.delete("/orders")).status_code == 405
@@ -166,7 +191,9 @@ async def test_the_menu_has_prices(door: httpx.AsyncClient) -> None:
     assert {"name": "large", "extra": 1.0} in menu["sizes"]
 
 
-@pytest.mark.parametrize("path", ["/", "/shop.css", "/shop.js", "/words.js", "/cups.js", "/favicon.svg", "/orders"])
+@pytest.mark.parametrize(
+    "path", ["/", "/shop.css", "/shop.js", "/words.js", "/deliveries.js", "/favicon.svg", "/orders"]
+)
 async def test_browsers_are_told_to_trust_nothing_else(door: httpx.AsyncClient, path: str) -> None:
     """Everything is served under a policy that forbids foreign and inline code."""
     answer = await door.get(path)
@@ -182,6 +209,7 @@ async def test_other_pages_may_not_order(door: httpx.AsyncClient) -> None:
     foreign = {"Origin": "http://evil.example"}
     assert (await door.post("/orders", json=ORDER, headers=foreign)).status_code == 403
     assert (await door.put("/faults", json={"mode": "down"}, headers=foreign)).status_code == 403
+    assert (await door.post("/kill", json={}, headers=foreign)).status_code == 403
     assert (await door.get("/", headers={"Host": "evil.example"})).status_code == 400
     assert (await door.post("/orders", json=ORDER, headers={"Origin": "http://127.0.0.1"})).status_code == 202
 

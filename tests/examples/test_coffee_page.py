@@ -33,6 +33,7 @@ class FrontDoor:
     def __init__(self) -> None:
         self.orders: list[dict[str, Any]] = []
         self.status = status()
+        self.deliveries = deliveries()
         self.answer: tuple[int, dict[str, Any]] = (202, {"order_id": "one"})
         self.received: list[tuple[str, Any]] = []
 
@@ -43,9 +44,8 @@ class FrontDoor:
             code, body = self.answer
             route.fulfill(status=code, json=body)
         elif path == "events":
-            events = (
-                f"event: orders\ndata: {json.dumps(self.orders)}\n\nevent: status\ndata: {json.dumps(self.status)}\n\n"
-            )
+            news = {"orders": self.orders, "status": self.status, "deliveries": self.deliveries}
+            events = "".join(f"event: {name}\ndata: {json.dumps(view)}\n\n" for name, view in news.items())
             route.fulfill(content_type="text/event-stream", body=f"retry: 50\n\n{events}")
         elif path == "menu":
             route.fulfill(json=MENU)
@@ -64,6 +64,21 @@ def status(
         "handler_runs": 12,
         "payments": {"reachable": mode is not None, "mode": mode, "calls": None if mode is None else 4},
     }
+
+
+def delivery(state: str, *steps: str, **facts: Any) -> dict[str, Any]:
+    names = ("charge", "reserve", "book", "confirm")
+    stations = [{"name": name, "state": step, "attempts": 1} for name, step in zip(names, steps, strict=True)]
+    order = {"order_id": "one", "customer": "Ada", "drink": "latte", "size": "small", "total": 3.6, "at_ms": 0}
+    account = {"charged": 1, "refunded": 0}
+    row = {**order, "state": state, "steps": stations, "account": account, "times_handed_over": 0}
+    return {**row, "because": None, "parked_for": None, "rider": None, **facts}
+
+
+def deliveries(*rows: dict[str, Any], stock: str | None = "none") -> dict[str, Any]:
+    shelf = {"mode": stock, "done": 1, "undone": 0, "shelf": {"beans": 9, "oat milk": 8}}
+    partners = {"payments": {"done": 2, "undone": 1}, "stock": shelf if stock else None, "courier": None}
+    return {"deliveries": list(rows), "partners": partners}
 
 
 @pytest.fixture
@@ -216,3 +231,70 @@ def test_the_button_breaks_and_mends(page: Page, door: FrontDoor) -> None:
     door.status = status()
     page.wait_for_selector("#break.break")
     assert door.received == [("faults", {"mode": "flaky"}), ("faults", {"mode": "none"})]
+
+
+@pytest.mark.parametrize(
+    ("now", "words", "signs"),
+    [
+        (delivery("queued", *["next"] * 4), "in the queue", ["", "", "", ""]),
+        (delivery("running", "done", "done", "started", "next"), "in the making", ["✓", "✓", "…", ""]),
+        (delivery("running", "again", "next", "next", "next"), "in the making", ["↻", "", "", ""]),
+        (
+            delivery("running", "done", "done", "parked", "next", parked_for="courier"),
+            "waits for the courier",
+            ["✓", "✓", "‖", ""],
+        ),
+        (delivery("completed", *["done"] * 4, rider="Rosa"), "on its way", ["✓"] * 4),
+        (
+            delivery("undoing", "undoing", "rejected", "undone", "next", because="out of oat milk"),
+            "being undone",
+            ["↩", "✕", "↩", ""],
+        ),
+        (
+            delivery("undone", "undone", "rejected", "undone", "next", because="out of oat milk"),
+            "refunded",
+            ["↩", "✕", "↩", ""],
+        ),
+        (
+            delivery("undone", "rejected", "next", "next", "next", account={"charged": 0, "refunded": 0}),
+            "not charged",
+            ["✕", "", "", ""],
+        ),
+        (delivery("stuck", "stuck", "rejected", "undone", "next"), "a person has to look", ["!", "✕", "↩", ""]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_delivery_says_what_became_of_it(
+    page: Page, door: FrontDoor, now: dict[str, Any], words: str, signs: list[str]
+) -> None:
+    """Whatever its saga does, the customer can read it, and see at which station."""
+    door.deliveries = deliveries(now)
+    visit(page)
+    expect(page.locator(".fate b")).to_have_text(words)
+    expect(page.locator(".station .sign")).to_have_text(signs)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_partners_are_broken_and_mended_and_the_worker_is_killed(page: Page, door: FrontDoor) -> None:
+    """Each button does what it says; a partner that is not running cannot be broken."""
+    door.answer = (200, {"killed": 4711})
+    door.deliveries = deliveries()
+    visit(page)
+    expect(page.locator("#courier button")).to_be_disabled()
+    expect(page.locator("#stock .books")).to_have_text("held 1 · released 0 · oat milk 8")
+    page.click("#stock button")
+    door.deliveries = deliveries(stock="refuse")
+    expect(page.locator("#stock button")).to_have_text("Refill")
+    page.click("#stock button")
+    page.click("#kill")
+    expect(page.locator("#killed")).to_contain_text("kill -9 4711")
+    assert door.received == [("faults/stock", {"mode": "refuse"}), ("faults/stock", {"mode": "none"}), ("kill", {})]
+
+
+def test_a_delivery_is_ordered_like_any_coffee(page: Page, door: FrontDoor) -> None:
+    """With the name, drink and size of the form."""
+    visit(page)
+    page.fill("#customer", "Ada")
+    page.click("#deliver")
+    expect(page.locator("#answer")).to_have_text("Thank you, Ada. Watch your latte under Deliveries.")
+    assert door.received == [("deliveries", {"customer": "Ada", "drink": "latte", "size": "medium"})]

@@ -1,9 +1,10 @@
-// The page: takes orders, and shows what the front door says about them. Whatever people typed is set as text, never as HTML.
+// The page: takes orders, and shows what the front door says about them.
 
 import { cup } from "./cups.js";
+import { showDeliveries } from "./deliveries.js";
+import { at, text } from "./dom.js";
 import { sentence } from "./words.js";
 
-const at = (id) => document.getElementById(id);
 const money = new Intl.NumberFormat("en", { minimumFractionDigits: 2 });
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
@@ -46,9 +47,9 @@ function price() {
   at("send").textContent = Number.isNaN(total) ? "Order" : `Order · ${money.format(total)}`;
 }
 
-async function order(what) {
+async function order(what, queue = "orders") {
   try {
-    const response = await fetch("orders", { method: "POST", body: JSON.stringify(what) });
+    const response = await fetch(queue, { method: "POST", body: JSON.stringify(what) });
     const body = await response.json();
     return response.ok ? body : { error: body.error, field: body.field };
   } catch {
@@ -58,15 +59,24 @@ async function order(what) {
 
 async function orderOne(event) {
   event.preventDefault();
+  const what = await ordered(at("send"), "orders");
+  if (what) say(`Thank you, ${what.customer.trim()}. Your ${what.drink} is on its way.`);
+}
+
+async function orderDelivery() {
+  const what = await ordered(at("deliver"), "deliveries");
+  if (what) say(`Thank you, ${what.customer.trim()}. Watch your ${what.drink} under Deliveries.`);
+}
+
+async function ordered(button, queue) {
   const what = Object.fromEntries(new FormData(at("order")));
-  at("send").disabled = true;
-  const result = await order(what);
-  at("send").disabled = false;
+  button.disabled = true;
+  const result = await order(what, queue);
+  button.disabled = false;
   complain(result);
-  if (!result.error) {
-    remember(what.customer);
-    say(`Thank you, ${what.customer.trim()}. Your ${what.drink} is on its way.`);
-  }
+  if (result.error) return null;
+  remember(what.customer);
+  return what;
 }
 
 async function orderTen() {
@@ -224,6 +234,7 @@ function listen() {
     events.addEventListener("open", found);
     events.addEventListener("orders", ({ data }) => showOrders(JSON.parse(data)));
     events.addEventListener("status", ({ data }) => showStatus(JSON.parse(data)));
+    events.addEventListener("deliveries", ({ data }) => showDeliveries(JSON.parse(data)));
     events.addEventListener("error", lost);
   }
 }
@@ -247,13 +258,10 @@ function sayLost() {
   tell({ tone: "bad", text: "The shop does not answer. Looking for it…" });
 }
 
-function text(name, words, className = "") {
-  return Object.assign(document.createElement(name), { textContent: words, className });
-}
-
 at("order").addEventListener("submit", orderOne);
 at("order").addEventListener("change", price);
 at("rush").addEventListener("click", orderTen);
+at("deliver").addEventListener("click", orderDelivery);
 at("breaker").addEventListener("submit", breakOrMend);
 document.addEventListener("visibilitychange", listen);
 setInterval(countDown, 100);

@@ -1,7 +1,8 @@
 """`redrive demo`: the coffee shop in a few processes, on loopback, with its data in one folder.
 
-The payment system, the worker (a supervisor and its child) and the front door are started in this order and stopped in
-the reverse one, so that what is in flight can finish. All three hang on this process: if it is killed, they go too.
+The partners (payments, stock and courier), the worker (a supervisor and its child) and the front door are started in
+this order and stopped in the reverse one, so that what is in flight can finish. All hang on this process: if it is
+killed, they go too.
 """
 
 from __future__ import annotations
@@ -67,49 +68,73 @@ async def _run(data: Path, shop_port: int, payments_port: int, processes: int) -
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    shop_url, payments_url = f"http://127.0.0.1:{shop_port}", f"http://127.0.0.1:{payments_port}"
+    urls = {"shop": f"http://127.0.0.1:{shop_port}", "payments": f"http://127.0.0.1:{payments_port}"}
+    listeners = {"stock": _listener(), "courier": _listener()}
+    urls |= {name: f"http://127.0.0.1:{one.getsockname()[1]}" for name, one in listeners.items()}
     environment = {
         "REDRIVE_BROKER": f"sqlite:{data / 'coffee.db'}",
         **os.environ,
-        "SHOP_DATABASE": str(data / "shop.db"),
-        "PAYMENTS_DATABASE": str(data / "payments.db"),
-        "PAYMENTS_URL": payments_url,
+        **{f"{name.upper()}_DATABASE": str(data / f"{name}.db") for name in urls},
+        **{f"{name.upper()}_URL": url for name, url in urls.items()},
     }
-    folder = str(_shop_folder())
-    worker = ["-m", "redrive.supervisor", "app:app", "--app-dir", folder, "--grace", str(_GRACE)]
-    worker += ["--processes", str(processes)]
-    commands = {
-        "payments": ["payments.py", "--port", str(payments_port), "--lifeline"],
-        "worker": [*worker, "--log-level", "warning"],
-        "shop": ["shop.py", "--port", str(shop_port), "--lifeline"],
-    }
-    parts: list[_Part] = []
+    stages: list[list[_Part]] = []
     try:
-        for name, command in commands.items():
-            parts.append(_Part(name, await _start(command, folder, environment)))
-        if not await _until_up(parts, stop, [f"{payments_url}/charges", f"{shop_url}/status"]):
+        stages.append([await _partner("payments", ["--port", str(payments_port)], environment)])
+        for name, listener in listeners.items():
+            stages[0].append(await _inheriting(name, listener, environment))
+        for name, command in _own(shop_port, processes).items():
+            stages.append([_Part(name, await _start(command, environment))])
+        parts = [part for stage in stages for part in stage]
+        if not await _until_up(parts, stop, [f"{urls['payments']}/charges", f"{urls['shop']}/status"]):
             return 1
         if not stop.is_set():
-            _greet(shop_url, payments_url, data, os.environ.get("REDRIVE_BROKER"))
+            broker = os.environ.get("REDRIVE_BROKER")
+            _greet({**urls, "data": str(data), **({"broker": broker} if broker is not None else {})})
         return await _until_told(parts, stop)
     finally:
-        await _stop_all(parts)
+        await _stop_all(stages)
 
 
-async def _start(command: list[str], folder: str, environment: Mapping[str, str]) -> asyncio.subprocess.Process:
+def _own(shop_port: int, processes: int) -> dict[str, list[str]]:
+    """The commands of what is the shop's own."""
+    worker = ["-m", "redrive.supervisor", "app:app", "--app-dir", str(_shop_folder()), "--grace", str(_GRACE)]
+    worker += ["--processes", str(processes), "--log-level", "warning"]
+    return {"worker": worker, "shop": ["shop.py", "--port", str(shop_port), "--lifeline"]}
+
+
+def _listener() -> socket.socket:
+    """A free port that listens already: whoever calls before its service is up waits."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(128)
+    return listener
+
+
+async def _inheriting(name: str, listener: socket.socket, environment: Mapping[str, str]) -> _Part:
+    """A partner that only the shop calls, on a port that nobody has to choose."""
+    with listener:
+        return await _partner(name, ["--listener", str(listener.fileno())], environment, listener.fileno())
+
+
+async def _partner(name: str, options: list[str], environment: Mapping[str, str], *inherited: int) -> _Part:
+    return _Part(name, await _start([f"{name}.py", *options, "--lifeline"], environment, *inherited))
+
+
+async def _start(command: list[str], environment: Mapping[str, str], *inherited: int) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         *command,
-        cwd=folder,
+        cwd=_shop_folder(),
         env=environment,
         stdin=asyncio.subprocess.PIPE,  # its end tells the child that this process is gone
         stdout=asyncio.subprocess.DEVNULL,
+        pass_fds=inherited,
         start_new_session=True,  # Ctrl-C reaches this process alone, which stops the others in order
     )
 
 
 async def _until_up(parts: list[_Part], stop: asyncio.Event, urls: list[str]) -> bool:
-    """Wait for both services to answer; False when a part ended or it took too long."""
+    """Wait for the services to answer; False when a part ended or it took too long."""
     async with httpx.AsyncClient(timeout=1.0) as client:
         for url in urls:
             with contextlib.suppress(TimeoutError):
@@ -151,17 +176,21 @@ def _ended(parts: list[_Part]) -> bool:
     return bool(ended)
 
 
-async def _stop_all(parts: list[_Part]) -> None:
-    """The front door first: no more orders; then the worker, which still needs payments; then payments."""
-    for part in reversed(parts):
-        if part.child.returncode is None:
-            part.child.terminate()
-            try:
-                async with asyncio.timeout(_GRACE + _KILL_AFTER):
-                    await part.child.wait()
-            except TimeoutError:
-                part.child.kill()
-                await part.child.wait()
+async def _stop_all(stages: list[list[_Part]]) -> None:
+    """The front door first: no more orders; then the worker, which still needs its partners; then those."""
+    for stage in reversed(stages):
+        await asyncio.gather(*(_stop(part.child) for part in stage))
+
+
+async def _stop(child: asyncio.subprocess.Process) -> None:
+    if child.returncode is None:
+        child.terminate()
+        try:
+            async with asyncio.timeout(_GRACE + _KILL_AFTER):
+                await child.wait()
+        except TimeoutError:
+            child.kill()
+            await child.wait()
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:
@@ -189,10 +218,7 @@ def _shop_folder() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[3] / "examples" / "coffee_shop"
 
 
-def _greet(shop_url: str, payments_url: str, data: Path, broker: str | None) -> None:
-    places = {"shop": shop_url, "payments": payments_url, "data": str(data)}
-    if broker is not None:
-        places["broker"] = broker
+def _greet(places: Mapping[str, str]) -> None:
     print("The coffee shop is open:")
     for name, place in places.items():
         print(f"  {name:<8}  {place}")
