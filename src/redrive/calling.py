@@ -73,7 +73,7 @@ class Caller:
         except TimeoutError as error:
             return None, error
         except (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit) as error:
-            if _comes_from_outside(error, task):
+            if comes_from_outside(error, task):
                 raise
             return None, error
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises decides about its message alone
@@ -126,7 +126,7 @@ class Caller:
             _resolve(*self._ended.popleft())
 
 
-def _comes_from_outside(error: BaseException, task: asyncio.Task[Any] | None) -> bool:
+def comes_from_outside(error: BaseException, task: asyncio.Task[Any] | None) -> bool:
     """Whether this stops a handler that runs in the task, or the handler raised it itself.
 
     A worker takes SIGINT, so that a KeyboardInterrupt in one is no person's; where Python's own or asyncio.run's

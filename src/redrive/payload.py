@@ -107,6 +107,17 @@ class Payload(Generic[T]):
         except ValueError as error:
             raise PayloadError(self._queue, _problems(error)) from None
 
+    def read(self, body: bytes) -> T:
+        """The payload of what `written` gave: JSON without an envelope.
+
+        Raises:
+            PayloadError: If it does not fit the type any more.
+        """
+        try:
+            return self._validate(body)
+        except ValueError as error:
+            raise PayloadError(self._queue, _problems(error)) from None
+
     def schema(self) -> dict[str, Any] | None:
         """The type's JSON Schema (draft 2020-12); None where it has none."""
         from pydantic.errors import PydanticInvalidForJsonSchema  # noqa: PLC0415 - as above

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -13,7 +14,8 @@ from typing_extensions import override
 
 from redrive.backoff import seconds
 from redrive.consumer import Consumer, ConsumerSettings
-from redrive.errors import CannotContinue, DeclarationError
+from redrive.errors import CannotContinue, DeclarationError, NotOpen
+from redrive.holding import Holding, holding
 from redrive.message import message_id
 from redrive.payload import Payload
 from redrive.runtime import Runtime
@@ -179,6 +181,17 @@ class SagaConsumer(Consumer[T]):
         """An instance as it stands; None: there is none, or it ended over 14 days ago."""
         record = await Record.load(self._app.runtime.store, self._app.runtime.clock, self.queue, instance)
         return None if record is None else record.journal
+
+    def holding(self, journal: Journal) -> AbstractContextManager[Holding | None]:
+        """Hold what the function of an instance sends itself, under ids that are the same whenever it runs again.
+
+        None where the application is not open, and can send nothing.
+        """
+        try:
+            runtime = self._app.runtime
+        except NotOpen:
+            return nullcontext()
+        return holding(runtime, f"{journal.saga}/{journal.id}", at_ms=journal.began_at_ms)
 
     def id_of(self, payload: T) -> str:
         """What the instance of a payload is known by.

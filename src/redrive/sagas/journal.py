@@ -245,6 +245,8 @@ class Journal:
     letter: str | None = None
     """The id of the message that is its dead letter, or will be."""
     result: Any = None
+    unsent: list[Any] = field(default_factory=list)
+    """Messages that steps have sent, on their way out: as `redrive.unsent` writes them."""
     deeds: list[Deed] = field(default_factory=list)
 
     @property

@@ -14,7 +14,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from redrive.consumer import Consumer
-from redrive.errors import CannotContinue, NonDeterministic, NotKept, PayloadError, StepFailed, StepRejected
+from redrive.errors import (
+    CannotContinue,
+    NewerRecord,
+    NonDeterministic,
+    NotKept,
+    PayloadError,
+    StepFailed,
+    StepRejected,
+)
 from redrive.fingerprint import text_of, type_name
 from redrive.sagas.codec import Kind
 from redrive.sagas.deeds import RESUME
@@ -23,7 +31,7 @@ from redrive.sagas.journal import LARGEST_RESULT, Fact, Journal, State, StepReco
 from redrive.sagas.leaving import Leave
 from redrive.sagas.saga import Saga
 from redrive.sagas.steps import Call
-from redrive.sagas.turns import _BUGS as BUGS
+from redrive.sagas.turns import BUGS
 from redrive.store import SAGAS, Entry, Store
 
 _LONGEST = 10.0
@@ -40,7 +48,7 @@ async def replayed(consumer: SagaConsumer[Any], journal: Journal) -> list[str]:
     """
     try:
         version = consumer.version_of(journal)
-        payload = consumer.payload.decode(json.dumps(journal.input).encode())
+        payload = consumer.payload.read(json.dumps(journal.input).encode())
     except CannotContinue as error:
         return [error.problem]
     except PayloadError as error:
@@ -50,8 +58,9 @@ async def replayed(consumer: SagaConsumer[Any], journal: Journal) -> list[str]:
     work = _Replay(journal)
     time = asyncio.timeout(_LONGEST)
     try:
-        async with time:
-            given = await version.function(Saga(work), payload)
+        with consumer.holding(journal):
+            async with time:
+                given = await version.function(Saga(work), payload)
     except Leave:
         pass
     except Exception as error:  # noqa: BLE001 - the user's function; what it means is said
@@ -83,7 +92,10 @@ class Replays:
                 after = entries[-1].key
 
     async def _replay(self, saga: SagaConsumer[Any], entry: Entry) -> None:
-        journal = Journal.from_json(entry.value)
+        try:
+            journal = Journal.from_json(entry.value)
+        except NewerRecord:
+            return
         seen = (entry.key, journal.began_at_ms)
         if not journal.is_settled or seen in self._seen or journal.version not in saga.versions:
             return

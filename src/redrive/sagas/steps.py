@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
+from types import CodeType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from redrive.backoff import Backoff, seconds
@@ -222,13 +223,28 @@ def found_at(place: str) -> Step[Any, Any, Any] | None:
 
 
 def used_by(function: Callable[..., Any]) -> list[Step[Any, Any, Any]]:
-    """The steps that a function can name: those of its module, of modules that it names, and of its closure."""
-    function = inspect.unwrap(function)
-    outside = function.__globals__
-    here = [*outside.values(), *nonlocals_of(function).values()]
-    named = [outside.get(name) for name in function.__code__.co_names]
-    beside = [one for module in named if inspect.ismodule(module) for one in vars(module).values()]
-    return [one for one in (*here, *beside) if isinstance(one, Step)]
+    """The steps that a function names: itself, in its closure, through a module, or in a function that it names."""
+    found: dict[int, Step[Any, Any, Any]] = {}
+    _look_into(inspect.unwrap(function), found, set())
+    return list(found.values())
+
+
+def _look_into(function: Callable[..., Any], found: dict[int, Step[Any, Any, Any]], seen: set[int]) -> None:
+    seen.add(id(function))
+    names, outside = _names_in(function.__code__), function.__globals__
+    values = [outside[name] for name in names if name in outside] + [*nonlocals_of(function).values()]
+    values += [getattr(one, name) for one in values if inspect.ismodule(one) for name in names if hasattr(one, name)]
+    for one in values:
+        if isinstance(one, Step):
+            found.setdefault(id(one), one)
+        elif inspect.isfunction(one) and id(one) not in seen and one.__module__ == function.__module__:
+            _look_into(one, found, seen)
+
+
+def _names_in(code: CodeType) -> list[str]:
+    """The names that code uses, and the code of functions and comprehensions within it."""
+    inner = [name for one in code.co_consts if isinstance(one, CodeType) for name in _names_in(one)]
+    return [*code.co_names, *inner]
 
 
 def _callable(function: Callable[..., Any], call: Callable[..., Any]) -> Function:

@@ -19,9 +19,10 @@ from concurrent.futures import Executor
 from typing import Any
 
 from redrive.broker import Acknowledge, Forward, Settlement
-from redrive.calling import Held
+from redrive.calling import Held, comes_from_outside
 from redrive.consumer import Consumer
 from redrive.errors import (
+    BrokerError,
     CannotContinue,
     ConfigurationError,
     JournalLost,
@@ -32,6 +33,7 @@ from redrive.errors import (
     RetryLater,
     StepFailed,
     StepRejected,
+    StoreError,
     Unavailable,
     ValueTooLarge,
 )
@@ -40,6 +42,7 @@ from redrive.once import payload_hash
 from redrive.raised import outcome_of
 from redrive.runtime import Runtime
 from redrive.sagas.definition import SagaConsumer
+from redrive.sagas.departing import depart, keep
 from redrive.sagas.journal import LARGEST_RESULT, Cause, Journal, Owner, Problem, State
 from redrive.sagas.leaving import Later, Leave, Parks, Sticks, Undoes, Waits
 from redrive.sagas.record import Record
@@ -48,14 +51,16 @@ from redrive.sagas.waking import INSTANCE
 from redrive.sagas.work import Work
 from redrive.turn import Turns
 from redrive.turn import _Run as Run
+from redrive.unsent import PASSING
 from redrive.verdict import Happening, Outcome
 
 _log = logging.getLogger("redrive.saga")
-_BUGS = (TypeError, AttributeError, NameError, LookupError, AssertionError, NotKept, CannotContinue, ConfigurationError)
+BUGS = (TypeError, AttributeError, NameError, LookupError, AssertionError, NotKept, CannotContinue, ConfigurationError)
 """What a function raises because it is wrong, and not because something cannot be done: its instance is stuck."""
 _LONGEST_RETURN = 600.0
 """Seconds for which a wake-up is handed back; for longer the journal alone knows. Source: SQS delays end at 900."""
 _NEWER_DELAY = 30.0
+_LONGEST_PAUSE = 366 * 86_400.0
 
 
 class SagaTurns(Turns):
@@ -96,25 +101,56 @@ class SagaTurns(Turns):
 
     async def _found(self, held: Held) -> Settlement | None:
         found = await self._record(held)
-        if isinstance(found, Run):
-            return await self._settlement(held, found, self._runtime.clock.monotonic())
+        if isinstance(found, Record):
+            return await self._instance(found, held)
+        if found is None:
+            return Acknowledge(delivery=held.delivery)
+        return await self._settlement(held, found, self._runtime.clock.monotonic())
+
+    async def _instance(self, found: Record, held: Held) -> Settlement | None:
         journal, message = found.journal, held.delivery.message
-        if journal.is_settled or journal.is_anothers(message.id, self._now_ms()):
+        if journal.is_settled:
+            return await self._departed(found, held, Acknowledge(delivery=held.delivery))
+        if journal.is_anothers(message.id, self._now_ms()):
             return Acknowledge(delivery=held.delivery)
         if journal.state is State.STUCK and not self._goes_on(journal, held):
+            if journal.letter == message.id:  # a crash came before it was dead
+                return await self._letter_of(journal, held, None)
             return Acknowledge(delivery=held.delivery)
         self._own(found, held)
         try:
-            return await self._on(found, held)
+            await depart(self._runtime, found)  # what a crash left
+            return await self._departed(found, held, await self._on(found, held))
+        except BrokerError as error:
+            return await self._refused(found, held, error)
         finally:
             await found.settle()
 
-    async def _record(self, held: Held) -> Record | Run:
-        """The instance that a message wakes, or begins; else what is wrong with it."""
+    async def _departed(self, record: Record, held: Held, settlement: Settlement | None) -> Settlement | None:
+        """The settlement of a turn, once what it had to send is on its way."""
+        if record.journal.unsent:
+            try:
+                await depart(self._runtime, record)
+            except BrokerError as error:
+                return await self._refused(record, held, error)
+            await record.write()
+        return settlement
+
+    async def _refused(self, record: Record, held: Held, error: BrokerError) -> Settlement | None:
+        """What it sends cannot be sent, ever: a person has to look. What may pass in a moment is raised on."""
+        if isinstance(error, PASSING):
+            raise error
+        reason = f"what saga {record.journal.id!r} sends is refused: {self._runtime.redacted(text_of(error))}"
+        if not record.journal.is_settled:
+            return await self._sticks(record, held, Sticks(Cause(reason=reason, at_ms=self._now_ms()), error))
+        return await self._settlement(held, Run(Outcome(happening=Happening.RAISED, reason=reason), error), None)
+
+    async def _record(self, held: Held) -> Record | Run | None:
+        """The instance that a message wakes, or begins; else what is wrong with it. None: it is forgotten by now."""
         message, store, clock = held.delivery.message, self._runtime.store, self._runtime.clock
         named = message.attributes.get(INSTANCE)
-        if named is not None and (found := await Record.load(store, clock, self._saga.queue, named)) is not None:
-            return found
+        if named is not None:
+            return await Record.load(store, clock, self._saga.queue, named)
         try:
             payload = self._saga.payload.decode(message.body)
             instance = self._saga.id_of(payload)
@@ -211,28 +247,30 @@ class SagaTurns(Turns):
         journal = record.journal
         try:
             version = self._saga.version_of(journal)
-            payload = self._saga.payload.decode(json.dumps(journal.input).encode())
+            payload = self._saga.payload.read(json.dumps(journal.input).encode())
             async with asyncio.timeout(2 * self._saga.timeout):
-                given = await version.function(Saga(work), payload)
+                with self._saga.holding(journal) as held:
+                    given = await version.function(Saga(work), payload)
             work.ends()
             journal.result, _ = version.result.written(given, most=LARGEST_RESULT)
-        except (RetryLater, Unavailable) as error:
-            after = getattr(error, "after", None)
-            raise Later(self._now_ms() + int(1000 * (1.0 if after is None else after))) from error
-        except Exception as error:
-            raise self._meaning(journal, error) from error
+            keep(journal, [] if held is None else held.unsent, f"saga {journal.id!r}")
+        except BaseException as error:  # a user's function may raise anything, or make something else of what it got
+            raise self._meaning(journal, _first(work.ended, error)) from error
         journal.state, journal.owner = State.COMPLETED, None
         record.changed()
         await record.write()
 
-    def _meaning(self, journal: Journal, error: Exception) -> Leave:
+    def _meaning(self, journal: Journal, error: BaseException) -> Leave:
         """What an error that leaves the function says: a bug makes it stuck, anything else has it undone."""
-        if isinstance(error, ValueTooLarge | JournalLost):
+        if isinstance(error, Leave | StoreError | JournalLost) or _stops(error):
             raise error
+        if isinstance(error, RetryLater | Unavailable):
+            after = outcome_of(error, self._saga, self._runtime.redacted).after
+            return Later(self._now_ms() + int(1000 * (1.0 if after is None else min(max(0.0, after), _LONGEST_PAUSE))))
         problem = self._problem(error)
         key = error.key if isinstance(error, StepRejected | StepFailed) else None
         cause = Cause(reason=f"{problem.type}: {problem.text}", at_ms=problem.at_ms, step=key, error=problem)
-        bug = isinstance(error, _BUGS) or type(error).__name__ == "ValidationError"
+        bug = isinstance(error, BUGS) or type(error).__name__ == "ValidationError" or not isinstance(error, Exception)
         if (bug and not isinstance(error, Reject)) or journal.beyond_return:
             return Sticks(cause, error)
         return Undoes(cause)
@@ -263,7 +301,10 @@ class SagaTurns(Turns):
         return False
 
     async def _later(self, record: Record, held: Held, at_ms: int) -> Settlement:
-        journal, delay = record.journal, max(0.0, (at_ms - self._now_ms()) / 1000)
+        journal = record.journal
+        if journal.may_be_undone and journal.deadline_ms is not None and journal.deadline_ms > self._now_ms():
+            at_ms = min(at_ms, journal.deadline_ms)  # which does not wait for the end of a pause
+        delay = max(0.0, (at_ms - self._now_ms()) / 1000)
         if delay > _LONGEST_RETURN:
             journal.owner, journal.wake_at_ms = None, at_ms
         elif journal.owner is not None:
@@ -290,8 +331,11 @@ class SagaTurns(Turns):
 
     async def _sticks(self, record: Record, held: Held, leave: Sticks) -> Settlement | None:
         await self._write_stuck(record, leave)
-        outcome = Outcome(happening=Happening.STUCK, reason=self._letter(record.journal))
-        return await self._settlement(held, Run(outcome, leave.error), None)
+        return await self._letter_of(record.journal, held, leave.error)
+
+    async def _letter_of(self, journal: Journal, held: Held, error: BaseException | None) -> Settlement | None:
+        outcome = Outcome(happening=Happening.STUCK, reason=self._letter(journal))
+        return await self._settlement(held, Run(outcome, error), None)
 
     async def _write_stuck(self, record: Record, leave: Sticks) -> None:
         journal = record.journal
@@ -327,6 +371,21 @@ class SagaTurns(Turns):
 
     def _now_ms(self) -> int:
         return self._runtime.clock.now_ms()
+
+
+def _first(ended: BaseException | None, error: BaseException) -> BaseException:
+    """What ended the turn, and not what the function made of it; a timeout cancels, and is none of these."""
+    return (
+        error
+        if ended is None or (isinstance(error, TimeoutError) and isinstance(ended, asyncio.CancelledError))
+        else ended
+    )
+
+
+def _stops(error: BaseException) -> bool:
+    """Whether it stops the turn from outside, rather than that the function raised it itself."""
+    stopping = isinstance(error, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt)
+    return stopping and comes_from_outside(error, asyncio.current_task())
 
 
 def turns_for(runtime: Runtime, consumer: Consumer[Any], threads: Executor | None = None) -> Turns:

@@ -11,23 +11,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from redrive.calling import Caller, Held
+from redrive.circuit import State as Circuit
 from redrive.consumer import Consumer, Function
 from redrive.context import Context
 from redrive.errors import CannotContinue, JournalLost, NotKept, StepFailed, StepRejected, StoreError
 from redrive.fingerprint import text_of, type_name
+from redrive.holding import Holding, holding
 from redrive.raised import outcome_of
 from redrive.runtime import Runtime
+from redrive.sagas.departing import depart, keep
 from redrive.sagas.journal import LARGEST_RESULT, Cause, Fact, Problem, StepRecord, StepState, Undo, UndoState
 from redrive.sagas.leaving import Later, Leave, Parks, Sticks, Undoes, Waits
 from redrive.sagas.record import Record
 from redrive.sagas.signals import Signals
 from redrive.sagas.steps import Call, Step
+from redrive.unsent import Unsent
 from redrive.verdict import Happening, Outcome
 
 _ANY_STEP = Step[Any, Any, Any]
@@ -177,7 +182,7 @@ class Work:
         for one in open_:
             if one.record.attempts >= one.step.settings.attempts:
                 self._give_up(one, "its last attempt did not end")
-            elif (why := self._closed(one.step)) is not None:
+            elif (why := await self._closed(one.step)) is not None:
                 leaving.append(why)
             elif (one.record.due_at_ms or 0) > now_ms:
                 leaving.append(Later(one.record.due_at_ms or 0))
@@ -210,10 +215,10 @@ class Work:
         if journal.is_over_at(now_ms):
             raise Undoes(Cause(reason="its deadline has passed", at_ms=now_ms))
 
-    def _closed(self, step: _ANY_STEP) -> Parks | None:
-        """Whether one of its dependencies is known to be down: then nothing is begun."""
+    async def _closed(self, step: _ANY_STEP) -> Parks | None:
+        """Whether one of its dependencies is known to be down: then nothing is begun. Asks for what others know."""
         for need in step.needs.values():
-            if need.gate is not None and need.gate.open_here:
+            if need.gate is not None and await need.gate.state() is Circuit.OPEN:
                 return Parks(need.name, "its circuit is open")
         return None
 
@@ -247,6 +252,7 @@ class Work:
             self._journal.owner.until_ms = self.now_ms() + int((longest + self._consumer.lease) * 1000)
         self._record.changed()
         await self._record.write(unless=self._may_go_forward)  # an operator who was first is heard first
+        await depart(self._runtime, self._record)
 
     def _check_needs(self, step: _ANY_STEP) -> None:
         if unknown := set(step.needs) - set(self._consumer.needs):
@@ -255,12 +261,14 @@ class Work:
 
     async def _attempt(self, one: _Begun) -> Leave | None:
         step, record = one.step, one.record
-        outcome, given, error = await self._called_outside(step, step.forward, self._context(step, record), one.values)
+        context = self._context(step, record)
+        with self._holding(context) as held:
+            outcome, given, error = await self._called_outside(step, step.forward, context, one.values)
         record.ended_at_ms = self.now_ms()
         leave: Leave | None = None
         match outcome.happening:
             case Happening.HANDLED:
-                self._keep(one, given)
+                self._keep(one, given, held.unsent)
             case Happening.REJECTED:
                 record.state = StepState.REJECTED
                 record.error = self._problem(error)
@@ -289,9 +297,10 @@ class Work:
         record.due_at_ms = self.now_ms() + int(wanted * 1000)
         return Later(record.due_at_ms)
 
-    def _keep(self, one: _Begun, given: object) -> None:
+    def _keep(self, one: _Begun, given: object, unsent: Sequence[Unsent]) -> None:
         try:
             one.record.result, one.result = one.step.parameters.result.written(given, most=LARGEST_RESULT)
+            keep(self._journal, unsent, f"step {one.step.name!r}")
         except NotKept as error:  # what it did is done, and nobody can say what came of it
             one.record.state, one.record.error = StepState.UNKNOWN, self._problem(error)
             return
@@ -310,6 +319,10 @@ class Work:
         if error is None:
             return Outcome(happening=Happening.HANDLED), value, None
         return outcome_of(error, self._consumer, self._runtime.redacted), None, error
+
+    def _holding(self, context: Context[Any]) -> AbstractContextManager[Holding]:
+        """What a body sends is held: its ids are the same in every attempt."""
+        return holding(self._runtime, f"{self._journal.saga}/{context.key}", at_ms=self._journal.began_at_ms)
 
     def _context(self, step: _ANY_STEP, record: StepRecord, undo: Undo | None = None) -> Context[Any]:
         message, clock = self._held.delivery.message, self._runtime.clock
@@ -432,7 +445,7 @@ class Work:
 
     async def _undo(self, step: _ANY_STEP, record: StepRecord) -> None:
         undo = record.undo = record.undo or Undo()
-        if (why := self._closed(step)) is not None:
+        if (why := await self._closed(step)) is not None:
             raise why
         if (undo.due_at_ms or 0) > self.now_ms():
             raise Later(undo.due_at_ms or 0)
@@ -447,12 +460,15 @@ class Work:
 
     async def _undo_once(self, step: _ANY_STEP, record: StepRecord, undo: Undo) -> None:
         given = (self._restored(step, record), step.parameters.read(record.arguments))
-        outcome, _, error = await self._called_outside(step, step.backward, self._context(step, record, undo), given)
+        context = self._context(step, record, undo)
+        with self._holding(context) as held:
+            outcome, _, error = await self._called_outside(step, step.backward, context, given)
         undo.ended_at_ms = self.now_ms()
         pause = step.settings.undo_backoff.delay(undo.attempts, random=self.draw())
         try:
             match outcome.happening:
                 case Happening.HANDLED:
+                    keep(self._journal, held.unsent, f"the undo of {step.name!r}")
                     undo.state, undo.error = UndoState.DONE, None
                 case Happening.UNAVAILABLE if outcome.circuit_open:
                     undo.attempts -= 1

@@ -63,8 +63,9 @@ class Trial:
 
     @property
     def where(self) -> str:
-        """The address, in full."""
-        return self.address.format(folder=self.folder, name=f"trial-{self.folder.parent.name}-{self.folder.name}")
+        """The address, in full; where it has a name, one that no other trial has."""
+        name = "-".join(one.name for one in (self.folder.parents[1], self.folder.parent, self.folder))
+        return self.address.format(folder=self.folder, name=name)
 
 
 async def send(trial: Trial) -> None:
