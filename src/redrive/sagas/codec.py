@@ -88,7 +88,8 @@ class Parameters:
         if others := [one.name for one in rest if one.kind not in _NAMED]:
             raise DeclarationError(what, f"takes {others}, which a journal cannot name", "give each parameter a name")
         self._signature = inspect.Signature(rest)
-
+        self._positional = [one.name for one in rest if one.kind is not inspect.Parameter.KEYWORD_ONLY]
+        self._is_plain = len(self._positional) == len(rest)
         self._kinds = {
             name: Kind(f"argument {name!r} of {what}", partial(annotation_of, what, function, name))
             for name in self._signature.parameters
@@ -103,9 +104,13 @@ class Parameters:
             NotKept: If one of them does not fit its annotation.
             TypeError: If they are no arguments of the function.
         """
-        bound = self._signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        both = {name: self._kinds[name].written(value) for name, value in bound.arguments.items()}
+        if not kwargs and self._is_plain and len(args) == len(self._positional):
+            given = dict(zip(self._positional, args, strict=True))
+        else:
+            bound = self._signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            given = bound.arguments
+        both = {name: self._kinds[name].written(value) for name, value in given.items()}
         return {name: one for name, (one, _) in both.items()}, {name: one for name, (_, one) in both.items()}
 
     def read(self, document: dict[str, Any]) -> dict[str, Any]:
@@ -125,6 +130,9 @@ class Parameters:
 
     def call(self, function: Callable[..., Any], before: tuple[Any, ...], values: dict[str, Any]) -> Any:  # noqa: ANN401
         """Call a function of the same parameters; what it gives."""
+        positional = [values[name] for name in self._positional if name in values]
+        if len(positional) == len(values) == len(self._positional):
+            return function(*before, *positional)
         bound = self._signature.bind_partial()
         bound.arguments.update(values)
         return function(*before, *bound.args, **bound.kwargs)

@@ -21,12 +21,13 @@ Everything here is a value; nobody reads a clock.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
 from redrive.errors import NewerRecord
+from redrive.sagas.forms import Form
 
 VERSION = 1
 WAKE_AGAIN_MS = 30_000
@@ -353,9 +354,8 @@ class Journal:
 
     def to_json(self) -> bytes:
         """The stored form."""
-        return json.dumps({"v": VERSION, **_document(self)}, separators=(",", ":"), ensure_ascii=False).encode(
-            errors="surrogatepass"  # a signal or an error's text may have half a character; json.loads takes it back
-        )
+        # a signal or an error's text may have half a character; json.loads takes it back
+        return _ENCODE({"v": VERSION, **_JOURNAL.written(self)}).encode(errors="surrogatepass")
 
     @classmethod
     def from_json(cls, value: bytes) -> Journal:
@@ -367,75 +367,17 @@ class Journal:
         document = json.loads(value)
         if (found := document.pop("v")) > VERSION:
             raise NewerRecord("saga journal", found, VERSION)
-        return _read(cls, document)
+        return _JOURNAL.read(document)
 
 
-_MISSING = object()
-_Shown = Problem | Undo | StepRecord | Fact | Owner | Cause | Deed | Journal
-
-
-def _default(one: Field[Any]) -> object:
-    if one.default_factory is not MISSING:
-        return one.default_factory()
-    return _MISSING if one.default is MISSING else one.default
-
-
-_FIELDS: dict[type[Any], tuple[tuple[str, object], ...]] = {
-    kind: tuple((one.name, _default(one)) for one in fields(kind))
-    for kind in (Problem, Undo, StepRecord, Fact, Owner, Cause, Deed, Journal)
-}
-"""Names and defaults of what is stored: a value that is the default is left out."""
-
-
-def _document(one: _Shown) -> dict[str, Any]:
-    document = {}
-    for name, default in _FIELDS[type(one)]:
-        value = getattr(one, name)
-        if value is not default and value != default:
-            document[name] = _plain(value)
-    return document
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - JSON, or one of ours
-    if type(value) in _FIELDS:
-        return _document(value)
-    return [_plain(one) for one in value] if isinstance(value, list) else value
-
-
-T = TypeVar("T")
-
-
-def _read(kind: type[T], document: Mapping[str, Any]) -> T:
-    inner = _INNER_OF[kind]
-    return kind(**{name: inner[name](value) if name in inner else value for name, value in document.items()})
-
-
-def _one(kind: type[Any]) -> Callable[[Any], Any]:
-    return lambda value: None if value is None else _read(kind, value)
-
-
-def _list(kind: type[Any]) -> Callable[[Any], Any]:
-    return lambda value: [_read(kind, one) for one in value]
-
-
-_INNER_OF: dict[type[Any], dict[str, Callable[[Any], Any]]] = {
-    Problem: {},
-    Owner: {},
-    Deed: {},
-    Fact: {},
-    Undo: {"state": UndoState, "error": _one(Problem)},
-    Cause: {"error": _one(Problem)},
-    StepRecord: {"state": StepState, "error": _one(Problem), "undo": _one(Undo)},
-    Journal: {
-        "state": State,
-        "stuck_while": State,
-        "steps": _list(StepRecord),
-        "facts": _list(Fact),
-        "deeds": _list(Deed),
-        "owner": _one(Owner),
-        "cancelled": _one(Deed),
-        "cause": _one(Cause),
-        "stuck": _one(Cause),
-    },
-}
-"""How to read what is no plain JSON."""
+_PROBLEM, _OWNER, _DEED, _FACT = Form(Problem), Form(Owner), Form(Deed), Form(Fact)
+_UNDO = Form(Undo, one={"error": _PROBLEM}, plain={"state": UndoState})
+_CAUSE = Form(Cause, one={"error": _PROBLEM})
+_STEP = Form(StepRecord, one={"error": _PROBLEM, "undo": _UNDO}, plain={"state": StepState})
+_JOURNAL = Form(
+    Journal,
+    one={"owner": _OWNER, "cancelled": _DEED, "cause": _CAUSE, "stuck": _CAUSE},
+    many={"steps": _STEP, "facts": _FACT, "deeds": _DEED},
+    plain={"state": State, "stuck_while": State},
+)
+_ENCODE = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
