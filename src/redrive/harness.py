@@ -238,7 +238,8 @@ class Harness(Generic[R]):
                 pause = await healer.step()
                 self._healer_due[number] = now + max(1, int(pause * 1000))
         await self._timekeeper.step()
-        await self._waker.step()
+        while not await self._waker.step():  # more are due than it takes at a time
+            turns += await self.drain()
         for consumer, _ in self._turns.values():
             with contextlib.suppress(StoreError, BrokerError):  # as in a worker: it looks again later
                 await self._intake.step(consumer.queue)

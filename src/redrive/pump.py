@@ -107,7 +107,7 @@ class Pump:
             lane.cancel()
         await asyncio.gather(receiving, *lanes, return_exceptions=True)
         for held in list(self._in_hand.values()):
-            if held.began is None or self._consumer.handler.is_async:
+            if held.began is None or not self._consumer.needs_threads:
                 await self._abandon(held)  # a thread goes on until the process ends: its lease has to run out
         self._settlements += self._at_the_end
         self._to_settle.set()

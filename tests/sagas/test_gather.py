@@ -122,3 +122,22 @@ async def test_a_gather_that_all_fail_past_the_point_of_no_return_is_tried_anew_
         await shop.redrive(t)
         await t.advance(1)
         assert (await shop.journal()).state is State.COMPLETED
+
+
+async def test_steps_that_a_function_runs_in_tasks_of_its_own_make_it_stuck_and_say_what_to_use() -> None:
+    """The next time they would be asked for in another order; the second one's body never runs."""
+
+    @step
+    async def slow(_ctx: Context[Services]) -> None:
+        await asyncio.sleep(0)
+
+    async def fulfil(saga: Saga[Services], order: str) -> None:
+        await asyncio.gather(saga.run(slow), saga.run(reserve, order))
+
+    shop = Shop(fulfil, steps=[slow])
+    async with shop.test() as t:
+        journal = await shop.started(t)
+        assert journal.state is State.STUCK
+        assert journal.stuck is not None
+        assert "saga.gather" in journal.stuck.reason
+        assert shop.services.did("reserve/1") == 0

@@ -177,3 +177,18 @@ async def test_an_instance_whose_turns_take_their_worker_down_is_stuck_and_goes_
         await t.advance(HOUR)
         assert (await shop.journal()).state is State.COMPLETED
         assert shop.services.did("reserve/1") == 2
+
+
+async def test_an_undo_is_tried_once_more_after_days_without_workers() -> None:
+    """Its patience has passed meanwhile, and nobody had tried."""
+    shop = Shop(four)
+    shop.services.fail("confirm", Reject("closed"))
+    shop.services.fail("undo charge", OSError("away"))
+    async with shop.test() as t:
+        await shop.orders.send("o")
+        await t.drain()
+        assert (await shop.journal()).state is State.UNDOING
+        t.clock.advance(3 * 24 * HOUR)
+        await t.advance(1)
+        assert (await shop.journal()).state is State.UNDONE
+        assert shop.services.did("charge/1/undo") == 2

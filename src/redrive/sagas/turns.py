@@ -93,7 +93,12 @@ class SagaTurns(Turns):
         settlement = await super().crashed(held, reason)
         if isinstance(settlement, Forward) and settlement.queue == self._saga.dead_queue:
             found = await self._record(held)
-            if isinstance(found, Record) and not found.journal.is_settled:
+            message_id = held.delivery.message.id
+            if (
+                isinstance(found, Record)
+                and not found.journal.is_settled
+                and not found.journal.is_anothers(message_id, self._now_ms())
+            ):
                 self._own(found, held)
                 cause = Cause(reason=f"its turns took their worker down: {reason}", at_ms=self._now_ms())
                 await self._write_stuck(found, Sticks(cause))

@@ -77,6 +77,8 @@ class Work:
         """Seconds of the monotonic clock: counted from before the write of their intent."""
         self._running = 0
         """How many attempts have not ended."""
+        self._asked: asyncio.Task[Any] | None = None
+        """The task in which the function waits for something."""
         self.ended: BaseException | None = None
         """What ended the turn. A function may catch it, or come past a `finally`: it gets the same again."""
         self.calls: dict[str, int] = {}
@@ -128,10 +130,21 @@ class Work:
         if self.ended is not None:
             raise self.ended
         try:
+            self._refuse_beside()
             yield
         except _ENDS as error:
             self.ended = error
             raise
+        finally:
+            self._asked = None
+
+    def _refuse_beside(self) -> None:
+        """A function that asks for two things at once would be answered in another order the next time."""
+        task = asyncio.current_task()
+        if self._asked is not None and self._asked is not task:
+            problem = "its function asks for something while it waits for a step, in another task"
+            raise CannotContinue(self.id, problem, "run steps beside one another with saga.gather")
+        self._asked = task
 
     def _called(self, call: Call[Any, Any]) -> _Begun:
         step, number = call.step, self.calls.get(call.step.name, 0) + 1
@@ -449,8 +462,6 @@ class Work:
             raise why
         if (undo.due_at_ms or 0) > self.now_ms():
             raise Later(undo.due_at_ms or 0)
-        if undo.since_ms and self._is_out_of_patience(step, undo):
-            self._stick(record, None)
         self._take_time(step.settings.timeout)
         self._check_needs(step)
         undo.attempts, undo.due_at_ms = undo.attempts + 1, None
