@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from redrive.sagas import record, work
+from redrive.sagas import bodies, record
 from redrive.sagas.journal import Journal, StepRecord
 from redrive.sagas.record import key_of
 from redrive.store import SAGAS
@@ -25,10 +25,10 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_an_intent_that_is_written_after_the_body_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """A death in the body leaves an effect that nobody knows of, or an attempt that was never counted."""
 
-    async def not_yet(self: Any, _longest: float) -> None:
-        self._record.changed()
+    async def not_yet(self: Any, _longest: float, **_unless: object) -> None:
+        self.record.changed()
 
-    monkeypatch.setattr(work.Work, "_write", not_yet)
+    monkeypatch.setattr(bodies.Bodies, "write", not_yet)
     assert [one for plan in (TRIED, BACKWARD) for one in await everything_cut(plan)] != []
 
 

@@ -29,9 +29,9 @@ from redrive.sagas.deeds import RESUME
 from redrive.sagas.definition import SagaConsumer
 from redrive.sagas.journal import LARGEST_RESULT, Fact, Journal, State, StepRecord, StepState
 from redrive.sagas.leaving import Leave
+from redrive.sagas.running import BUGS
 from redrive.sagas.saga import Saga
 from redrive.sagas.steps import Call
-from redrive.sagas.turns import BUGS
 from redrive.store import SAGAS, Entry, Store
 
 _LONGEST = 10.0

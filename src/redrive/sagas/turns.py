@@ -12,41 +12,33 @@ A crash between the journal and the settlement repeats the turn, which finds the
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from concurrent.futures import Executor
 from typing import Any
 
 from redrive.broker import Acknowledge, Forward, Settlement
-from redrive.calling import Held, comes_from_outside
+from redrive.calling import Held
 from redrive.consumer import Consumer
 from redrive.errors import (
     BrokerError,
-    CannotContinue,
-    ConfigurationError,
     JournalLost,
     NewerRecord,
-    NotKept,
     PayloadError,
-    Reject,
-    RetryLater,
-    StepFailed,
-    StepRejected,
-    StoreError,
-    Unavailable,
     ValueTooLarge,
 )
-from redrive.fingerprint import text_of, type_name
+from redrive.fingerprint import text_of
 from redrive.once import payload_hash
 from redrive.raised import outcome_of
 from redrive.runtime import Runtime
+from redrive.sagas.bodies import Bodies
 from redrive.sagas.definition import SagaConsumer
-from redrive.sagas.departing import depart, keep
-from redrive.sagas.journal import LARGEST_RESULT, Cause, Journal, Owner, Problem, State
+from redrive.sagas.departing import depart
+from redrive.sagas.journal import Cause, Journal, Owner, State
 from redrive.sagas.leaving import Later, Leave, Parks, Sticks, Undoes, Waits
 from redrive.sagas.record import Record
-from redrive.sagas.saga import Saga
+from redrive.sagas.running import Running
+from redrive.sagas.undoing import Undoing
 from redrive.sagas.waking import INSTANCE
 from redrive.sagas.work import Work
 from redrive.turn import Turns
@@ -55,12 +47,9 @@ from redrive.unsent import PASSING
 from redrive.verdict import Happening, Outcome
 
 _log = logging.getLogger("redrive.saga")
-BUGS = (TypeError, AttributeError, NameError, LookupError, AssertionError, NotKept, CannotContinue, ConfigurationError)
-"""What a function raises because it is wrong, and not because something cannot be done: its instance is stuck."""
 _LONGEST_RETURN = 600.0
 """Seconds for which a wake-up is handed back; for longer the journal alone knows. Source: SQS delays end at 900."""
 _NEWER_DELAY = 30.0
-_LONGEST_PAUSE = 366 * 86_400.0
 
 
 class SagaTurns(Turns):
@@ -207,12 +196,13 @@ class SagaTurns(Turns):
         """Forward, then backward if need be, until the turn ends."""
         journal = record.journal
         while True:
-            work = Work(self._runtime, self._saga, record, held, threads=self._saga_threads, find=self._saga.step_of)
+            bodies = Bodies(self._runtime, self._saga, record, held, self._saga_threads)
+            work = Work(bodies)
             try:
                 if journal.state is State.RUNNING:
-                    await self._forward_as_far_as_possible(record, work)
+                    await self._go_forward(record, bodies, work)
                 if journal.state is State.UNDOING:
-                    await self._backward(record, work)
+                    await self._backward(record, bodies)
             except Waits:
                 if await self._waits(record, work):
                     return Acknowledge(delivery=held.delivery)
@@ -236,56 +226,18 @@ class SagaTurns(Turns):
             case _:
                 raise leave
 
-    async def _forward_as_far_as_possible(self, record: Record, work: Work) -> None:
+    async def _go_forward(self, record: Record, bodies: Bodies, work: Work) -> None:
         try:
-            await self._run_function(record, work)
+            await Running(self._saga, bodies, work).run()
         except Undoes as leave:
             record.journal.undo_from_here(leave.cause)
             record.changed()
+        else:
+            record.changed()
+            await record.write()
 
-    async def _run_function(self, record: Record, work: Work) -> None:
-        """Run the function; completed when it returns.
-
-        Raises:
-            Leave: If it does not.
-        """
-        journal = record.journal
-        try:
-            version = self._saga.version_of(journal)
-            payload = self._saga.payload.read(json.dumps(journal.input).encode())
-            async with asyncio.timeout(2 * self._saga.timeout):
-                with self._saga.holding(journal) as held:
-                    given = await version.function(Saga(work), payload)
-            work.ends()
-            journal.result, _ = version.result.written(given, most=LARGEST_RESULT)
-            keep(journal, [] if held is None else held.unsent, f"saga {journal.id!r}")
-        except BaseException as error:  # a user's function may raise anything, or make something else of what it got
-            raise self._meaning(journal, _first(work.ended, error)) from error
-        journal.state, journal.owner = State.COMPLETED, None
-        record.changed()
-        await record.write()
-
-    def _meaning(self, journal: Journal, error: BaseException) -> Leave:
-        """What an error that leaves the function says: a bug makes it stuck, anything else has it undone."""
-        if isinstance(error, Leave | StoreError | JournalLost) or _stops(error):
-            raise error
-        if isinstance(error, RetryLater | Unavailable):
-            after = outcome_of(error, self._saga, self._runtime.redacted).after
-            return Later(self._now_ms() + int(1000 * (1.0 if after is None else min(max(0.0, after), _LONGEST_PAUSE))))
-        problem = self._problem(error)
-        key = error.key if isinstance(error, StepRejected | StepFailed) else None
-        cause = Cause(reason=f"{problem.type}: {problem.text}", at_ms=problem.at_ms, step=key, error=problem)
-        bug = isinstance(error, BUGS) or type(error).__name__ == "ValidationError" or not isinstance(error, Exception)
-        if (bug and not isinstance(error, Reject)) or journal.beyond_return:
-            return Sticks(cause, error)
-        return Undoes(cause)
-
-    async def _backward(self, record: Record, work: Work) -> None:
-        try:
-            await work.undo()
-        except (CannotContinue, NotKept) as error:
-            problem = self._problem(error)
-            raise Sticks(Cause(reason=str(error), at_ms=problem.at_ms, error=problem), error) from error
+    async def _backward(self, record: Record, bodies: Bodies) -> None:
+        await Undoing(bodies, self._saga.step_of).run()
         record.journal.state, record.journal.owner = State.UNDONE, None
         record.changed()
         await record.write()
@@ -370,27 +322,8 @@ class SagaTurns(Turns):
             parts.append(f"undone because {journal.cause.reason}")
         return self._runtime.redacted("; ".join(parts))
 
-    def _problem(self, error: BaseException) -> Problem:
-        text = self._runtime.redacted(text_of(error))[:1000]
-        return Problem(type=type_name(error), text=text, at_ms=self._now_ms())
-
     def _now_ms(self) -> int:
         return self._runtime.clock.now_ms()
-
-
-def _first(ended: BaseException | None, error: BaseException) -> BaseException:
-    """What ended the turn, and not what the function made of it; a timeout cancels, and is none of these."""
-    return (
-        error
-        if ended is None or (isinstance(error, TimeoutError) and isinstance(ended, asyncio.CancelledError))
-        else ended
-    )
-
-
-def _stops(error: BaseException) -> bool:
-    """Whether it stops the turn from outside, rather than that the function raised it itself."""
-    stopping = isinstance(error, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt)
-    return stopping and comes_from_outside(error, asyncio.current_task())
 
 
 def turns_for(runtime: Runtime, consumer: Consumer[Any], threads: Executor | None = None) -> Turns:

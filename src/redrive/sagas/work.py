@@ -1,4 +1,4 @@
-"""One turn's work on an instance: runs steps and undos, each of them in the journal before its body runs.
+"""One turn's work on an instance: runs steps, each of them in the journal before its body runs.
 
 begun      the attempt is counted in the journal, in one write with the result before it; then the body runs
 a result   noted; written with the next step's beginning, or as soon as the loop turns
@@ -11,29 +11,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import Executor
-from contextlib import AbstractContextManager
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redrive.calling import Caller, Held
-from redrive.circuit import State as Circuit
-from redrive.consumer import Consumer, Function
-from redrive.context import Context
 from redrive.errors import CannotContinue, JournalLost, NotKept, StepFailed, StepRejected, StoreError
-from redrive.fingerprint import text_of, type_name
-from redrive.holding import Holding, holding
-from redrive.raised import outcome_of
-from redrive.runtime import Runtime
-from redrive.sagas.departing import depart, keep
-from redrive.sagas.journal import LARGEST_RESULT, Cause, Fact, Problem, StepRecord, StepState, Undo, UndoState
+from redrive.sagas.bodies import Bodies
+from redrive.sagas.departing import keep
+from redrive.sagas.journal import LARGEST_RESULT, Cause, Fact, Problem, StepRecord, StepState
 from redrive.sagas.leaving import Later, Leave, Parks, Sticks, Undoes, Waits
-from redrive.sagas.record import Record
 from redrive.sagas.signals import Signals
 from redrive.sagas.steps import Call, Step
 from redrive.unsent import Unsent
-from redrive.verdict import Happening, Outcome
+from redrive.verdict import Happening
 
 _ANY_STEP = Step[Any, Any, Any]
 _LONGEST_PAUSE = 366 * 86_400.0
@@ -54,27 +44,11 @@ class _Begun:
 
 
 class Work:
-    """What one turn does of one instance."""
+    """What one turn does of one instance, as its function asks for it."""
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        consumer: Consumer[Any],
-        record: Record,
-        held: Held,
-        *,
-        threads: Executor | None,
-        find: Callable[[StepRecord], Step[Any, Any, Any]],
-    ) -> None:
-        self._runtime, self._consumer, self._record, self._held = runtime, consumer, record, held
-        self._threads, self._find = threads, find
-        self._journal = record.journal
-        self._ends_at = runtime.clock.monotonic() + consumer.timeout
+    def __init__(self, bodies: Bodies) -> None:
+        self._bodies, self._record, self._journal = bodies, bodies.record, bodies.record.journal
         self._seen: set[int] = set()
-        self._moved = False
-        """Whether anything was done in this turn."""
-        self._bodies_begin_by = float("inf")
-        """Seconds of the monotonic clock: counted from before the write of their intent."""
         self._running = 0
         """How many attempts have not ended."""
         self._asked: asyncio.Task[Any] | None = None
@@ -82,7 +56,7 @@ class Work:
         self.ended: BaseException | None = None
         """What ended the turn. A function may catch it, or come past a `finally`: it gets the same again."""
         self.calls: dict[str, int] = {}
-        self.signals = Signals(runtime.store, self._journal)
+        self.signals = Signals(bodies.runtime.store, self._journal)
 
     @property
     def id(self) -> str:
@@ -96,15 +70,15 @@ class Work:
 
     def now_ms(self) -> int:
         """The clock's."""
-        return self._runtime.clock.now_ms()
+        return self._bodies.now_ms()
 
     def draw(self) -> float:
         """A number from [0, 1)."""
-        return self._runtime.random.random()
+        return self._bodies.draw()
 
     def randomness(self) -> bytes:
         """Sixteen bytes."""
-        return self._runtime.random.randbytes(16)
+        return self._bodies.runtime.random.randbytes(16)
 
     # Forward
 
@@ -195,7 +169,7 @@ class Work:
         for one in open_:
             if one.record.attempts >= one.step.settings.attempts:
                 self._give_up(one, "its last attempt did not end")
-            elif (why := await self._closed(one.step)) is not None:
+            elif (why := await self._bodies.closed(one.step)) is not None:
                 leaving.append(why)
             elif (one.record.due_at_ms or 0) > now_ms:
                 leaving.append(Later(one.record.due_at_ms or 0))
@@ -228,76 +202,47 @@ class Work:
         if journal.is_over_at(now_ms):
             raise Undoes(Cause(reason="its deadline has passed", at_ms=now_ms))
 
-    async def _closed(self, step: _ANY_STEP) -> Parks | None:
-        """Whether one of its dependencies is known to be down: then nothing is begun. Asks for what others know."""
-        for need in step.needs.values():
-            if need.gate is not None and await need.gate.state() is Circuit.OPEN:
-                return Parks(need.name, "its circuit is open")
-        return None
-
     async def _begin(self, ready: list[_Begun]) -> None:
         longest = max(one.step.settings.timeout for one in ready)
-        self._take_time(longest)
+        self._bodies.take_time(longest)
         if not self._record.has_room(len(ready)):
             reason = "its journal is full: let steps return keys instead of contents, or begin another saga"
             raise Sticks(Cause(reason=reason, at_ms=self.now_ms()))
         fresh = [one.record for one in ready if not one.record.began_at_ms]
         for one in ready:
-            self._check_needs(one.step)
+            self._bodies.check_needs(one.step)
             self._journal.begin(one.record, self.now_ms())
         try:
-            await self._write(longest)
+            await self._bodies.write(longest, unless=self._may_go_forward)  # an operator is heard first
         except Undoes:  # nothing of it is written, and no body ran
             for record in fresh:
                 self._journal.steps.remove(record)
             raise
 
-    def _take_time(self, longest: float) -> None:
-        """A turn has an end: what does not fit goes into the next one, which begins at once."""
-        if self._moved and self._runtime.clock.monotonic() + longest > self._ends_at:
-            raise Later(self.now_ms())
-        self._moved = True
-
-    async def _write(self, longest: float) -> None:
-        """Before bodies run that may take so long."""
-        self._bodies_begin_by = self._runtime.clock.monotonic() + self._consumer.lease
-        if self._journal.owner is not None:
-            self._journal.owner.until_ms = self.now_ms() + int((longest + self._consumer.lease) * 1000)
-        self._record.changed()
-        await self._record.write(unless=self._may_go_forward)  # an operator who was first is heard first
-        await depart(self._runtime, self._record)
-
-    def _check_needs(self, step: _ANY_STEP) -> None:
-        if unknown := set(step.needs) - set(self._consumer.needs):
-            problem = f"step {step.name!r} needs {sorted(unknown)}, and was not known when the application was opened"
-            raise CannotContinue(self.id, problem, f"name it: saga(steps=[..., {step.name}])")
-
     async def _attempt(self, one: _Begun) -> Leave | None:
         step, record = one.step, one.record
-        context = self._context(step, record)
-        with self._holding(context) as held:
-            outcome, given, error = await self._called_outside(step, step.forward, context, one.values)
+        outcome, given, error, unsent = await self._bodies.call(step, record, one.values)
         record.ended_at_ms = self.now_ms()
         leave: Leave | None = None
         match outcome.happening:
             case Happening.HANDLED:
-                self._keep(one, given, held.unsent)
+                self._keep(one, given, unsent)
             case Happening.REJECTED:
                 record.state = StepState.REJECTED
-                record.error = self._problem(error)
+                record.error = self._bodies.problem(error)
             case Happening.UNAVAILABLE if outcome.circuit_open:
                 record.attempts -= 1
                 leave = Parks(outcome.dependency or "", outcome.reason)
             case Happening.LATER:
                 record.attempts -= 1
-                leave = self._again(record, outcome.after, step.settings.backoff.delay(1, random=self.draw()))
+                leave = self._bodies.again(record, outcome.after, step.settings.backoff.delay(1, random=self.draw()))
             case _:
-                record.error = self._problem(error)
+                record.error = self._bodies.problem(error)
                 if record.attempts >= step.settings.attempts:
                     record.state = StepState.UNKNOWN
                 else:
                     pause = step.settings.backoff.delay(record.attempts, random=self.draw())
-                    leave = self._again(record, None, pause)
+                    leave = self._bodies.again(record, None, pause)
         self._running -= 1
         if self._running:
             self._record.soon()
@@ -305,57 +250,15 @@ class Work:
             self._record.changed()  # the last one's is written with what comes next
         return leave
 
-    def _again(self, record: StepRecord | Undo, asked: float | None, pause: float) -> Later:
-        wanted = pause if asked is None else min(max(0.0, asked), _LONGEST_PAUSE)
-        record.due_at_ms = self.now_ms() + int(wanted * 1000)
-        return Later(record.due_at_ms)
-
     def _keep(self, one: _Begun, given: object, unsent: Sequence[Unsent]) -> None:
         try:
             one.record.result, one.result = one.step.parameters.result.written(given, most=LARGEST_RESULT)
             keep(self._journal, unsent, f"step {one.step.name!r}")
         except NotKept as error:  # what it did is done, and nobody can say what came of it
-            one.record.state, one.record.error = StepState.UNKNOWN, self._problem(error)
+            one.record.state, one.record.error = StepState.UNKNOWN, self._bodies.problem(error)
             return
         one.record.state, one.has_result = StepState.DONE, True
         one.record.error = None
-
-    async def _called_outside(
-        self, step: _ANY_STEP, function: Function, context: Context[Any], given: object
-    ) -> tuple[Outcome, Any, BaseException | None]:
-        """Call the user's function, unless others may have taken over since its intent; what its end means."""
-        if self._runtime.clock.monotonic() >= self._bodies_begin_by:
-            return Outcome(happening=Happening.LATER, after=0.0), None, None
-        caller = Caller(self._runtime.clock, timeout=step.settings.timeout, threads=self._threads)
-        self._runtime.counters.runs += 1
-        value, error = await caller.call(self._held, function, context, given)
-        if error is None:
-            return Outcome(happening=Happening.HANDLED), value, None
-        return outcome_of(error, self._consumer, self._runtime.redacted), None, error
-
-    def _holding(self, context: Context[Any]) -> AbstractContextManager[Holding]:
-        """What a body sends is held: its ids are the same in every attempt."""
-        return holding(self._runtime, f"{self._journal.saga}/{context.key}", at_ms=self._journal.began_at_ms)
-
-    def _context(self, step: _ANY_STEP, record: StepRecord, undo: Undo | None = None) -> Context[Any]:
-        message, clock = self._held.delivery.message, self._runtime.clock
-        key = self._journal.key_of(record)
-        return Context(
-            message_id=message.id,
-            key=key if undo is None else f"{key}/undo",
-            queue=self._held.delivery.queue,
-            resources=self._runtime.resources,
-            attempt=record.attempts if undo is None else undo.attempts,
-            receive_count=self._held.delivery.receive_count,
-            bounces=message.notes.bounces,
-            sent_at_ms=self._journal.sent_at_ms,
-            attributes=message.attributes,
-            group=message.group,
-            deadline=clock.monotonic() + step.settings.timeout,
-            needs=frozenset(step.needs),
-            fence=record.attempts + (0 if undo is None else undo.attempts),
-            clock=clock,
-        )
 
     def _give_up(self, one: _Begun, why: str) -> None:
         one.record.state, one.record.ended_at_ms = StepState.UNKNOWN, self.now_ms()
@@ -376,12 +279,6 @@ class Work:
 
     def _result(self, one: _Begun) -> Any:  # noqa: ANN401
         return one.result if one.has_result else one.step.parameters.result.read(one.record.result)
-
-    def _problem(self, error: BaseException | None) -> Problem:
-        if error is None:
-            return Problem(type="", text="", at_ms=self.now_ms())
-        text = self._runtime.redacted(text_of(error))[:1000]
-        return Problem(type=type_name(error), text=text, at_ms=self.now_ms())
 
     # What is not the same twice
 
@@ -431,88 +328,6 @@ class Work:
                 self._may_go_forward()
             self._journal.beyond_return = True
             self._record.changed()
-
-    # Backward
-
-    async def undo(self) -> None:
-        """Undo what is left, the last thing first.
-
-        Raises:
-            Leave: If the turn ends before it is done.
-        """
-        for record in list(self._journal.to_undo()):
-            try:
-                await self._undo_one(record)
-            except (CannotContinue, NotKept) as error:
-                cause = Cause(reason=str(error), at_ms=self.now_ms(), step=self._journal.key_of(record))
-                cause.error = self._problem(error)
-                raise Sticks(cause, error) from error
-
-    async def _undo_one(self, record: StepRecord) -> None:
-        step = self._find(record)
-        if step.undo is not None:
-            await self._undo(step, record)
-        elif record.undoable:
-            problem = f"step {record.name!r} had an undo when it was begun, and the code has none any more"
-            raise CannotContinue(self.id, problem, "put it back, or skip it: `redrive saga skip`")
-
-    async def _undo(self, step: _ANY_STEP, record: StepRecord) -> None:
-        undo = record.undo = record.undo or Undo()
-        if (why := await self._closed(step)) is not None:
-            raise why
-        if (undo.due_at_ms or 0) > self.now_ms():
-            raise Later(undo.due_at_ms or 0)
-        self._take_time(step.settings.timeout)
-        self._check_needs(step)
-        undo.attempts, undo.due_at_ms = undo.attempts + 1, None
-        undo.since_ms = undo.since_ms or self.now_ms()
-        await self._write(step.settings.timeout)
-        await self._undo_once(step, record, undo)
-
-    async def _undo_once(self, step: _ANY_STEP, record: StepRecord, undo: Undo) -> None:
-        given = (self._restored(step, record), step.parameters.read(record.arguments))
-        context = self._context(step, record, undo)
-        with self._holding(context) as held:
-            outcome, _, error = await self._called_outside(step, step.backward, context, given)
-        undo.ended_at_ms = self.now_ms()
-        pause = step.settings.undo_backoff.delay(undo.attempts, random=self.draw())
-        try:
-            match outcome.happening:
-                case Happening.HANDLED:
-                    keep(self._journal, held.unsent, f"the undo of {step.name!r}")
-                    undo.state, undo.error = UndoState.DONE, None
-                case Happening.UNAVAILABLE if outcome.circuit_open:
-                    undo.attempts -= 1
-                    raise Parks(outcome.dependency or "", outcome.reason)
-                case Happening.LATER:
-                    undo.attempts -= 1
-                    raise self._again(undo, outcome.after, pause)
-                case Happening.REJECTED:
-                    undo.error = self._problem(error)
-                    self._stick(record, error)
-                case _:
-                    undo.error = self._problem(error)
-                    if self._is_out_of_patience(step, undo):
-                        self._stick(record, error)
-                    raise self._again(undo, None, pause)
-        finally:
-            self._record.soon()
-
-    def _restored(self, step: _ANY_STEP, record: StepRecord) -> Any:  # noqa: ANN401
-        return step.parameters.result.read(record.result) if record.state is StepState.DONE else None
-
-    def _is_out_of_patience(self, step: _ANY_STEP, undo: Undo) -> bool:
-        return self.now_ms() - undo.since_ms - undo.parked_ms >= step.settings.undo_for * 1000
-
-    def _stick(self, record: StepRecord, error: BaseException | None) -> None:
-        assert record.undo is not None  # noqa: S101 - it is its undo that failed
-        record.undo.state = UndoState.FAILED
-        key = self._journal.key_of(record)
-        text = "" if record.undo.error is None else f": {record.undo.error.type}: {record.undo.error.text}"
-        cause = Cause(
-            reason=f"the undo of {key} failed for good{text}", at_ms=self.now_ms(), step=key, error=record.undo.error
-        )
-        raise Sticks(cause, error)
 
 
 def _urgency(leave: Leave) -> tuple[int, int]:
