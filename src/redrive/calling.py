@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from redrive.claims import Claim
 from redrive.clock import Clock
 from redrive.consumer import Function
 from redrive.context import Context, entering, leaving
 from redrive.message import Delivery
-from redrive.once import Claim
 
 _Answer = asyncio.Future[tuple[Any, BaseException | None] | None]
 """What a function in a thread gave and raised; None: it did not end in time."""

@@ -25,11 +25,11 @@ from redrive.board import Board
 from redrive.broker import Settlement
 from redrive.calling import Held
 from redrive.cell import READY
+from redrive.claims import Claims
 from redrive.consumer import Consumer
 from redrive.errors import BrokerUnavailable, ClaimLost, OutcomeUnknown, RedriveError, StoreError
 from redrive.lifeline import when_parent_is_gone
 from redrive.loading import load_app, log_to_stderr
-from redrive.once import Claims
 from redrive.pulse import Pulse
 from redrive.runtime import GRACE
 from redrive.sagas.turns import turns_for

@@ -14,13 +14,13 @@ import json
 import logging
 from typing import Any
 
+from redrive.claims import UNSENT_KEPT_MS, Claim, Claims, Done, Written, digest
 from redrive.errors import BrokerError, StoreError, UnsentLost, VersionConflict
-from redrive.once import UNSENT_KEPT_MS, Claim, Claims, Done, Written, digest
 from redrive.runtime import Runtime
 from redrive.store import ABSENT, UNSENT
 from redrive.unsent import Unsent, from_json, leave, to_json
 
-_log = logging.getLogger("redrive.once")
+_log = logging.getLogger("redrive.claims")
 _TRIES = 5
 _IN_THE_CLAIM = 32 * 1024
 """Bytes of JSON; what is larger is kept in entries of its own."""

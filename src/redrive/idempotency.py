@@ -22,16 +22,16 @@ from datetime import timedelta
 from typing import Any, Protocol, TypeVar, cast
 
 from redrive.backoff import seconds
+from redrive.claims import Claim, Claims, Done, InProgress, payload_hash
 from redrive.errors import ClaimLost, DeclarationError, OtherArguments, StillInProgress, StoreError
 from redrive.finishing import Finishing
 from redrive.holding import Holding, holding
-from redrive.once import Claim, Claims, Done, InProgress, payload_hash
 from redrive.result import Result
 from redrive.runtime import Runtime
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
-_log = logging.getLogger("redrive.once")
+_log = logging.getLogger("redrive.claims")
 _FIRST_PAUSE = 0.01
 _LONGEST_PAUSE = 0.25
 

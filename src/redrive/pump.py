@@ -20,6 +20,7 @@ from typing import Any
 from redrive.board import Board
 from redrive.broker import Acknowledge, Forward, Results, Return, Settlement
 from redrive.calling import Held
+from redrive.claims import Claims
 from redrive.consumer import Consumer
 from redrive.errors import (
     BrokerError,
@@ -31,7 +32,6 @@ from redrive.errors import (
     StoreError,
 )
 from redrive.message import Delivery
-from redrive.once import Claims
 from redrive.order import Order, let_through
 from redrive.runtime import Runtime
 from redrive.standstill import Standstill

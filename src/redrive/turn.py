@@ -29,6 +29,7 @@ from typing import Any
 from redrive.broker import Acknowledge, Forward, Return, Settlement
 from redrive.calling import Caller, Held
 from redrive.catalogue import Catalogue
+from redrive.claims import Claim, Claims, Done, InProgress, payload_hash
 from redrive.consumer import Consumer, Function
 from redrive.context import Context, Outage
 from redrive.errors import (
@@ -43,7 +44,6 @@ from redrive.fingerprint import fingerprint, innermost, one_line, place_of, text
 from redrive.finishing import Finishing
 from redrive.holding import holding
 from redrive.message import MAX_RECORD, Delivery, Failure, Message, Notes
-from redrive.once import Claim, Claims, Done, InProgress, payload_hash
 from redrive.raised import outcome_of, traceback_of
 from redrive.runtime import Runtime
 from redrive.unsent import PASSING, Unsent, leave

@@ -17,8 +17,8 @@ from pydantic import BaseModel
 
 import redrive
 from redrive import App, OtherArguments, ResultNotKept, StillInProgress
+from redrive.claims import KEPT_MS
 from redrive.errors import ClaimLost, DeclarationError, NotOpen, StoreUnavailable
-from redrive.once import KEPT_MS
 from redrive.store import Namespace
 from tests.runtime.fakes import FailingStore, Order, opened, until, within
 

@@ -12,9 +12,9 @@ from pydantic import BaseModel, Field
 from redrive import App, Context, Reject, RetryLater
 from redrive.broker import Acknowledge, Depth, Return
 from redrive.calling import Held
+from redrive.claims import Claim, Claims, Done, InProgress
 from redrive.errors import ClaimLost
 from redrive.harness import Harness
-from redrive.once import Claim, Claims, Done, InProgress
 from redrive.operations import Operations
 from redrive.store import CLAIMS, CONTROLS, Namespace
 from redrive.turn import Turns

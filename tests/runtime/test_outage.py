@@ -11,8 +11,8 @@ from redrive import App, Context, Dependency, Outage, Queue, Reject, Unavailable
 from redrive.broker import Forward, Return
 from redrive.calling import Held
 from redrive.circuit import State
+from redrive.claims import Claims, Done, InProgress
 from redrive.harness import Harness, outage
-from redrive.once import Claims, Done, InProgress
 from redrive.operations import Operations
 from redrive.store import CLAIMS
 from redrive.turn import Turns

@@ -13,10 +13,10 @@ from random import Random
 
 import pytest
 
+from redrive.claims import Claim, Claims, InProgress
 from redrive.clock import SystemClock
 from redrive.errors import VersionConflict
 from redrive.leadership import Leadership
-from redrive.once import Claim, Claims, InProgress
 from redrive.store import ABSENT, CLAIMS
 from redrive.stores.dynamodb import DynamoStore
 

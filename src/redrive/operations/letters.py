@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from redrive.broker import Acknowledge, Return, Settlement
 from redrive.catalogue import DEAD, DISCARDED, GONE, REDRIVEN, Letter
+from redrive.claims import Claims
 from redrive.consumer import dead_queue
 from redrive.errors import (
     BrokerError,
@@ -26,7 +27,6 @@ from redrive.errors import (
 from redrive.intake import Found, Intake
 from redrive.message import Delivery
 from redrive.moves import forward
-from redrive.once import Claims
 from redrive.operations.ground import Checked, Ground, is_consumed
 from redrive.sweep import LEASE, Sweep
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from redrive.broker import Acknowledge, Outgoing, Page, refused_group
+from redrive.claims import Claims
 from redrive.consumer import dead_queue
 from redrive.errors import BrokerError, OperationRefused
 from redrive.message import Message, message_id
-from redrive.once import Claims
 from redrive.operations.ground import PARKED, Ground, is_consumed
 from redrive.operations.views import QueueView
 from redrive.sending import checked_attributes

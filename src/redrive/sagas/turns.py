@@ -19,6 +19,7 @@ from typing import Any
 
 from redrive.broker import Acknowledge, Forward, Settlement
 from redrive.calling import Held
+from redrive.claims import payload_hash
 from redrive.consumer import Consumer
 from redrive.errors import (
     BrokerError,
@@ -28,7 +29,6 @@ from redrive.errors import (
     ValueTooLarge,
 )
 from redrive.fingerprint import text_of
-from redrive.once import payload_hash
 from redrive.raised import outcome_of
 from redrive.runtime import Runtime
 from redrive.sagas.bodies import Bodies

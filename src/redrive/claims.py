@@ -36,7 +36,7 @@ UNSENT_KEPT_MS = 365 * 24 * 3600 * 1000
 _VERSION = 2
 _PLAIN = 1
 """The version of a claim with nothing unsent: an older worker, which would not send it, must not take the other one."""
-_log = logging.getLogger("redrive.once")
+_log = logging.getLogger("redrive.claims")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""One effect for each idempotency key, whatever is delivered twice; invariants by their number in `redrive.once`."""
+"""One effect for each idempotency key, whatever is delivered twice; invariants by their number in `redrive.claims`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
+from redrive.claims import KEPT_MS, Claim, Claims, Done, InProgress, digest, payload_hash
 from redrive.clock import ManualClock
 from redrive.errors import ClaimLost, NewerRecord, StoreUnavailable
-from redrive.once import KEPT_MS, Claim, Claims, Done, InProgress, digest, payload_hash
 from redrive.sqlite.writer import InlineDatabase
 from redrive.store import ABSENT, CLAIMS, Store
 from redrive.stores.sqlite import SqliteStore
