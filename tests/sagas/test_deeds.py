@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 
 import pytest
 
@@ -101,15 +102,32 @@ def test_what_has_ended_is_never_changed(state: State) -> None:
 def test_what_goes_on_by_itself_is_not_retried() -> None:
     """The refusal says what it waits for."""
     assert "in hand of worker w1" in refused(lambda: deeds.retry(owned(journal(), NOW + 1), DEED))
-    parked = journal()
-    parked.parked_for = "payments"
-    assert "is parked for 'payments'" in refused(lambda: deeds.retry(parked, DEED))
     waiting = journal(State.WAITING)
     waiting.facts = [Fact(kind="wait", name="approved", call=1, over=False)]
     assert "waits for signal 'approved'" in refused(lambda: deeds.retry(waiting, DEED))
     waiting.facts, waiting.wake_at_ms = [Fact(kind="sleep", name="", call=1, over=False, due_at_ms=NOW + 9)], NOW + 9
     assert "sleeps until 1970-01-01T00:16:40Z" in refused(lambda: deeds.retry(waiting, DEED))
     assert waiting.deeds == []
+
+
+def test_a_parked_one_can_be_retried() -> None:
+    """Its wake-up may have been deleted; where it was not, it is acknowledged when it comes."""
+    found = owned(journal(), NOW + 1)
+    found.parked_for, found.parked_at_ms = "payments", NOW - 5
+    deeds.retry(found, DEED)
+    assert found.owner is None
+    assert found.due_at_ms() == NOW + 30_000
+
+
+def test_one_that_only_waits_for_its_next_try_is_cancelled_at_once() -> None:
+    """No body runs; whoever has its wake-up can write nothing."""
+    found = owned(journal(), NOW + 1)
+    step = StepRecord(name="charge", call=1, place="m:charge", arguments={}, attempts=1, began_at_ms=1)
+    found.steps = [step]
+    assert not deeds.cancel(deepcopy(found), DEED)
+    step.due_at_ms = NOW + 500_000
+    assert deeds.cancel(found, DEED)
+    assert found.owner is None
 
 
 def test_a_sleep_that_is_over_is_woken() -> None:

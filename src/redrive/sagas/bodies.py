@@ -92,6 +92,13 @@ class Bodies:
             problem = f"step {step.name!r} needs {sorted(unknown)}, and was not known when the application was opened"
             raise CannotContinue(self._journal.id, problem, f"name it: saga(steps=[..., {step.name}])")
 
+    async def send_first(self, *, unless: Callable[[], None] | None = None) -> None:
+        """What was sent before leaves before an attempt is counted: a broker that is away spends none."""
+        if self._journal.unsent:
+            self.record.changed()
+            await self.record.write(unless=unless)
+            await depart(self.runtime, self.record)
+
     async def write(self, longest: float, *, unless: Callable[[], None] | None = None) -> None:
         """Write the intents of bodies that may take so many seconds; then what was sent before leaves.
 
@@ -105,7 +112,6 @@ class Bodies:
             self._journal.owner.until_ms = self.now_ms() + int((longest + self._consumer.lease) * 1000)
         self.record.changed()
         await self.record.write(unless=unless)
-        await depart(self.runtime, self.record)
 
     async def call(
         self, step: Step[Any, Any, Any], record: StepRecord, given: object, undo: Undo | None = None
@@ -152,6 +158,6 @@ class Bodies:
             group=message.group,
             deadline=clock.monotonic() + step.settings.timeout,
             needs=frozenset(step.needs),
-            fence=record.attempts + (0 if undo is None else undo.attempts),
+            fence=record.fence,
             clock=clock,
         )

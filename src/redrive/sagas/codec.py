@@ -10,6 +10,7 @@ import inspect
 import json
 from collections.abc import Callable
 from functools import cached_property, partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from redrive.errors import DeclarationError, NotKept
@@ -44,6 +45,14 @@ class Kind:
                 self._what, f"has a type that cannot be kept ({problem})", "see pydantic's types"
             ) from None
 
+    def check(self) -> None:
+        """That its values can be kept, before anything is done that gives one.
+
+        Raises:
+            DeclarationError: If the annotation cannot be found, or is none that pydantic knows.
+        """
+        self._adapter  # noqa: B018 - made, and kept
+
     def written(self, value: object, *, most: int | None = None) -> tuple[Any, Any]:
         """A value as JSON, and as it is read back from that.
 
@@ -72,7 +81,7 @@ class Kind:
         """
         try:
             return self._adapter.validator.validate_json(json.dumps(document))
-        except ValueError as error:
+        except Exception as error:  # noqa: BLE001 - the user's validators may raise anything
             problem = f"as journaled does not fit its annotation any more ({_first_line(error)})"
             raise NotKept(self._what, problem, "give the new fields defaults") from None
 
@@ -145,12 +154,14 @@ def annotation_of(what: str, function: Callable[..., Any], name: str) -> Any:  #
         DeclarationError: If it names what its module does not have.
     """
     function = inspect.unwrap(function)
+    # The others may not be found, and need not be.
+    alone = SimpleNamespace(__annotations__={name: function.__annotations__.get(name, Any)})
+    around = nonlocals_of(function)
     try:
-        hints = get_type_hints(function, localns=nonlocals_of(function), include_extras=True)
+        return get_type_hints(alone, globalns=function.__globals__, localns=around, include_extras=True)[name]
     except NameError as error:
         problem = f"has an annotation that cannot be found ({error})"
         raise DeclarationError(what, problem, "import it in its module, outside of TYPE_CHECKING") from None
-    return hints.get(name, Any)
 
 
 def nonlocals_of(function: Callable[..., Any]) -> dict[str, Any]:

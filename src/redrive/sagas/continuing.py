@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from redrive.errors import CannotContinue, NotKept
+from redrive.sagas.deeds import RESUME
 from redrive.sagas.definition import SagaConsumer
 from redrive.sagas.journal import Journal, State, StepRecord, StepState
 from redrive.sagas.replay import replayed
@@ -20,10 +22,23 @@ async def hindrances(consumer: SagaConsumer[Any], journal: Journal) -> list[str]
         return []
     going_back = State.UNDOING in {journal.state, journal.stuck_while}
     wanted = journal.steps if not journal.beyond_return or going_back else [one for one in journal.steps if one.is_open]
-    found = [problem for step in wanted for problem in _of_step(consumer, journal, step)]
+    found = [problem for step in wanted for problem in _of_step(consumer, journal, step)] + _of_id(consumer, journal)
     if not going_back:
         found += [one for one in await replayed(consumer, journal) if one not in found]
     return found
+
+
+def _of_id(consumer: SagaConsumer[Any], journal: Journal) -> list[str]:
+    """Whether the message that it began with would begin another one: it comes back after a pause or a crash."""
+    if any(one.what == RESUME for one in journal.deeds):
+        return []
+    try:
+        found = consumer.id_of(consumer.payload.read(json.dumps(journal.input).encode()))
+    except Exception:  # noqa: BLE001 - the user's types and function; the replay says what is wrong
+        return []
+    if found == journal.id:
+        return []
+    return [f"its payload would begin {found!r} now: with another id function its own message begins it once more"]
 
 
 def _of_step(consumer: SagaConsumer[Any], journal: Journal, record: StepRecord) -> list[str]:

@@ -53,7 +53,7 @@ def cancel(journal: Journal, deed: Deed) -> bool:
         journal.undo_from_here(Cause(reason=cancelled_by(deed), at_ms=deed.at_ms))
     else:
         journal.cancelled = deed
-        if _is_in_hand(journal, deed.at_ms):
+        if _is_in_hand(journal, deed.at_ms) and not _only_pauses(journal, deed.at_ms):
             return False
     _wake(journal, deed)
     return True
@@ -203,11 +203,19 @@ def _is_in_hand(journal: Journal, now_ms: int) -> bool:
 
 def _is_lost(journal: Journal, now_ms: int) -> bool:
     """Whether it should go on by now and nobody is known to see to it."""
-    if journal.parked_for is not None or _is_in_hand(journal, now_ms):
+    if journal.parked_for is not None:  # whether its wake-up still is, nobody knows; it is parked again if need be
+        return True
+    if _is_in_hand(journal, now_ms):
         return False
     if journal.owner is not None or journal.is_over_at(now_ms):
         return True
     return (journal.wake_at_ms or 0) <= now_ms and not _waits_for_signal_alone(journal)
+
+
+def _only_pauses(journal: Journal, now_ms: int) -> bool:
+    """Whether everything that has begun and not ended waits for its next try: then no body runs."""
+    begun = [one for one in journal.steps if one.is_open and one.began_at_ms]
+    return bool(begun) and all((one.due_at_ms or 0) > now_ms for one in begun)
 
 
 def _waits_for_signal_alone(journal: Journal) -> bool:

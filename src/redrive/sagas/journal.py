@@ -114,6 +114,8 @@ class StepRecord:
     state: StepState = StepState.STARTED
     attempts: int = 0
     """Begun so far; the one that runs is counted."""
+    fence: int = 0
+    """Rises with each attempt of it and of its undo, and never falls."""
     began_at_ms: int = 0
     """When its first attempt began; 0: its body never ran, and there is nothing to undo."""
     ended_at_ms: int | None = None
@@ -349,8 +351,7 @@ class Journal:
             step.began_at_ms = now_ms
             self.steps.remove(step)
             self.steps.append(step)
-        step.attempts += 1
-        step.due_at_ms = None
+        step.attempts, step.fence, step.due_at_ms = step.attempts + 1, step.fence + 1, None
 
     def to_json(self) -> bytes:
         """The stored form."""

@@ -31,6 +31,10 @@ def key_of(saga: str, instance: str) -> str:
     return f"{saga}/{instance.replace('%', '%25').replace('/', '%2F')}"
 
 
+class _Heard(Exception):
+    """An operator wrote, and the turn does not know yet."""
+
+
 class Record:
     """One instance, as one turn has it."""
 
@@ -106,11 +110,18 @@ class Record:
 
     async def _write_later(self) -> None:
         try:
-            await self.write()
+            await self.write(unless=self._leave_to_the_turn)
+        except _Heard:
+            return
         except StoreError as error:
             _log.warning("the journal of %s is not written yet: %s", self.journal.id, error)
         except JournalLost:
             return  # the turn's next write says so
+
+    def _leave_to_the_turn(self) -> None:
+        """What an operator wrote meanwhile, the turn's own next write has to answer."""
+        if self.journal.cancelled is not None and self.journal.cause is None:
+            raise _Heard
 
     async def _put(self, unless: Callable[[], None] | None) -> None:
         journal, now_ms = self.journal, self._clock.now_ms()

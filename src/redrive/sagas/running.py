@@ -15,10 +15,12 @@ from typing import Any
 
 from redrive.calling import comes_from_outside
 from redrive.errors import (
+    BrokerError,
     CannotContinue,
     ConfigurationError,
     JournalLost,
     NotKept,
+    PayloadError,
     Reject,
     RetryLater,
     StepFailed,
@@ -28,6 +30,7 @@ from redrive.errors import (
 )
 from redrive.raised import outcome_of
 from redrive.sagas.bodies import LONGEST_PAUSE, Bodies
+from redrive.sagas.deeds import cancelled_by
 from redrive.sagas.definition import SagaConsumer
 from redrive.sagas.departing import keep
 from redrive.sagas.journal import LARGEST_RESULT, Cause, State
@@ -35,7 +38,17 @@ from redrive.sagas.leaving import Later, Leave, Sticks, Undoes
 from redrive.sagas.saga import Saga
 from redrive.sagas.work import Work
 
-BUGS = (TypeError, AttributeError, NameError, LookupError, AssertionError, NotKept, CannotContinue, ConfigurationError)
+BUGS = (
+    PayloadError,
+    TypeError,
+    AttributeError,
+    NameError,
+    LookupError,
+    AssertionError,
+    NotKept,
+    CannotContinue,
+    ConfigurationError,
+)
 """What a function raises because it is wrong, and not because something cannot be done: its instance is stuck."""
 
 
@@ -45,6 +58,9 @@ class Running:
     def __init__(self, saga: SagaConsumer[Any], bodies: Bodies, work: Work) -> None:
         self._saga, self._bodies, self._work = saga, bodies, work
         self._journal = bodies.record.journal
+        self._owner = self._journal.owner
+        self._sent: list[Any] = []
+        """What the function sent itself."""
 
     async def run(self) -> None:
         """Run it; the journal says completed when this returns, and is not written yet.
@@ -58,15 +74,32 @@ class Running:
         try:
             version = self._saga.version_of(journal)
             payload = self._saga.payload.read(json.dumps(journal.input).encode())
+            version.result.check()
             async with asyncio.timeout(2 * self._saga.timeout):
                 with self._saga.holding(journal) as held:
                     given = await version.function(Saga(self._work), payload)
             self._work.ends()
             journal.result, _ = version.result.written(given, most=LARGEST_RESULT)
+            before = len(journal.unsent)
             keep(journal, [] if held is None else held.unsent, f"saga {journal.id!r}")
+            self._sent = journal.unsent[before:]
         except BaseException as error:  # a user's function may raise anything, or make something else of what it got
+            if isinstance(self._work.ended, BrokerError):
+                raise self._work.ended from error
             raise self._meaning(_first(self._work.ended, error)) from error
         journal.state, journal.owner = State.COMPLETED, None
+
+    def take_back_if_cancelled(self) -> None:
+        """An operator was first: it is not completed, and what the function sent itself does not leave.
+
+        Raises:
+            Undoes: If it was cancelled before this was written.
+        """
+        journal = self._journal
+        if journal.cancelled is not None and not journal.beyond_return:
+            journal.state, journal.owner, journal.result = State.RUNNING, self._owner, None
+            journal.unsent = [one for one in journal.unsent if one not in self._sent]
+            raise Undoes(Cause(reason=cancelled_by(journal.cancelled), at_ms=self._bodies.now_ms()))
 
     def _meaning(self, error: BaseException) -> Leave:
         """What an error that leaves the function says."""

@@ -32,9 +32,10 @@ from redrive.fingerprint import text_of
 from redrive.raised import outcome_of
 from redrive.runtime import Runtime
 from redrive.sagas.bodies import Bodies
+from redrive.sagas.deeds import RESUME, note
 from redrive.sagas.definition import SagaConsumer
 from redrive.sagas.departing import depart
-from redrive.sagas.journal import Cause, Journal, Owner, State
+from redrive.sagas.journal import Cause, Deed, Journal, Owner, State
 from redrive.sagas.leaving import Later, Leave, Parks, Sticks, Undoes, Waits
 from redrive.sagas.record import Record
 from redrive.sagas.running import Running
@@ -156,7 +157,8 @@ class SagaTurns(Turns):
         found = await Record.load(store, clock, self._saga.queue, instance)
         if found is None:
             return Record(store, clock, self._begun(held, instance, canonical))
-        if found.journal.started_with != payload_hash(canonical):
+        mended = found.journal.state is State.STUCK and message.notes.redriven_at_ms is not None
+        if found.journal.started_with != payload_hash(canonical) and not mended:
             return Run(Outcome(happening=Happening.CONFLICT, reason=self._runtime.redacted(f"saga {instance!r}")))
         return found
 
@@ -175,11 +177,20 @@ class SagaTurns(Turns):
         )
 
     def _goes_on(self, journal: Journal, held: Held) -> bool:
-        """Whether a person sent the letter of a stuck instance back: it goes on where it was left."""
-        redriven = held.delivery.message.notes.redriven_at_ms
+        """Whether a person sent the letter of a stuck instance back: it goes on where it was left.
+
+        What he changed in it is its input from now on, unless it is being undone, which needs none.
+        """
+        message = held.delivery.message
+        redriven = message.notes.redriven_at_ms
         if redriven is None or journal.stuck is None or redriven < journal.stuck.at_ms:
             return False
         journal.go_on()
+        if journal.state is State.RUNNING:
+            given = json.loads(self._saga.payload.written(self._saga.payload.decode(message.body)))
+            if given != journal.input:
+                note(journal, Deed(what=RESUME, by="the edit of its dead letter", at_ms=redriven))
+                journal.input = given
         return True
 
     def _own(self, record: Record, held: Held) -> None:
@@ -227,14 +238,14 @@ class SagaTurns(Turns):
                 raise leave
 
     async def _go_forward(self, record: Record, bodies: Bodies, work: Work) -> None:
+        running = Running(self._saga, bodies, work)
         try:
-            await Running(self._saga, bodies, work).run()
+            await running.run()
+            record.changed()
+            await record.write(unless=running.take_back_if_cancelled)
         except Undoes as leave:
             record.journal.undo_from_here(leave.cause)
             record.changed()
-        else:
-            record.changed()
-            await record.write()
 
     async def _backward(self, record: Record, bodies: Bodies) -> None:
         await Undoing(bodies, self._saga.step_of).run()

@@ -60,10 +60,11 @@ class Undoing:
             raise Later(undo.due_at_ms or 0)
         self._bodies.take_time(step.settings.timeout)
         self._bodies.check_needs(step)
-        undo.attempts, undo.due_at_ms = undo.attempts + 1, None
+        given = (self._restored(step, record), step.parameters.read(record.arguments))
+        await self._bodies.send_first()
+        undo.attempts, undo.due_at_ms, record.fence = undo.attempts + 1, None, record.fence + 1
         undo.since_ms = undo.since_ms or self._bodies.now_ms()
         await self._bodies.write(step.settings.timeout)
-        given = (self._restored(step, record), step.parameters.read(record.arguments))
         ended = await self._bodies.call(step, record, given, undo)
         undo.ended_at_ms = self._bodies.now_ms()
         try:

@@ -15,7 +15,7 @@ from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redrive.errors import CannotContinue, JournalLost, NotKept, StepFailed, StepRejected, StoreError
+from redrive.errors import BrokerError, CannotContinue, JournalLost, NotKept, StepFailed, StepRejected, StoreError
 from redrive.sagas.bodies import Bodies
 from redrive.sagas.departing import keep
 from redrive.sagas.journal import LARGEST_RESULT, Cause, Fact, Problem, StepRecord, StepState
@@ -26,9 +26,7 @@ from redrive.unsent import Unsent
 from redrive.verdict import Happening
 
 _ANY_STEP = Step[Any, Any, Any]
-_LONGEST_PAUSE = 366 * 86_400.0
-"""Seconds after which a step that asked to come back later does: infinity is a year."""
-_ENDS = (Leave, asyncio.CancelledError, StoreError, JournalLost, CannotContinue)
+_ENDS = (Leave, asyncio.CancelledError, BrokerError, StoreError, JournalLost, CannotContinue)
 """What ends a turn, whatever the function makes of it: nothing can be done after that, and nothing is."""
 
 
@@ -51,8 +49,8 @@ class Work:
         self._seen: set[int] = set()
         self._running = 0
         """How many attempts have not ended."""
-        self._asked: asyncio.Task[Any] | None = None
-        """The task in which the function waits for something."""
+        self._task = asyncio.current_task()
+        """The one that the function runs in."""
         self.ended: BaseException | None = None
         """What ended the turn. A function may catch it, or come past a `finally`: it gets the same again."""
         self.calls: dict[str, int] = {}
@@ -109,16 +107,12 @@ class Work:
         except _ENDS as error:
             self.ended = error
             raise
-        finally:
-            self._asked = None
 
     def _refuse_beside(self) -> None:
         """A function that asks for two things at once would be answered in another order the next time."""
-        task = asyncio.current_task()
-        if self._asked is not None and self._asked is not task:
-            problem = "its function asks for something while it waits for a step, in another task"
+        if asyncio.current_task() is not self._task:
+            problem = "its function asks for something in a task of its own"
             raise CannotContinue(self.id, problem, "run steps beside one another with saga.gather")
-        self._asked = task
 
     def _called(self, call: Call[Any, Any]) -> _Begun:
         step, number = call.step, self.calls.get(call.step.name, 0) + 1
@@ -128,6 +122,7 @@ class Work:
             self._seen.add(id(record))
             return _Begun(step, record, {} if not record.is_open else step.parameters.read(record.arguments))
         self._refuse_what_is_new(f"step {step.name!r}")
+        step.parameters.result.check()
         arguments, values = step.parameters.written(call.args, call.kwargs)
         record = StepRecord(
             name=step.name, call=number, place=step.place, arguments=arguments, undoable=step.undo is not None
@@ -208,6 +203,7 @@ class Work:
         if not self._record.has_room(len(ready)):
             reason = "its journal is full: let steps return keys instead of contents, or begin another saga"
             raise Sticks(Cause(reason=reason, at_ms=self.now_ms()))
+        await self._bodies.send_first(unless=self._may_go_forward)
         fresh = [one.record for one in ready if not one.record.began_at_ms]
         for one in ready:
             self._bodies.check_needs(one.step)
