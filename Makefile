@@ -11,7 +11,7 @@ LOCK = uv pip compile pyproject.toml --quiet --universal --python-version 3.11 -
 	--no-emit-index-url --no-annotate --no-header $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint types imports check services mutation bench bench-outage bench-endpoint bench-report lock wheel clean
+.PHONY: help demo test test-long lint types imports check services mutation bench bench-outage bench-endpoint bench-sagas bench-report lock wheel clean
 
 help:
 	@echo 'make demo       the coffee shop, on this machine; ARGS="..." goes to redrive demo'
@@ -26,6 +26,7 @@ help:
 	@echo 'make bench      speed, beside others; ARGS="..." goes to benchmarks/run.py'
 	@echo 'make bench-outage  what an outage costs, beside others; ARGS=--short shows that it runs'
 	@echo 'make bench-endpoint  speed of the SQS endpoint, beside others; ARGS=--short shows that it runs'
+	@echo 'make bench-sagas  speed of sagas, beside DBOS; ARGS=--short shows that it runs'
 	@echo 'make bench-report  write what both kept into docs/'
 	@echo 'make lock       pin what pyproject.toml asks for; ARGS=--upgrade takes the newest'
 	@echo 'make wheel      the package, in dist/'
@@ -72,8 +73,11 @@ bench-outage:
 bench-endpoint:
 	@$(BENCH) python benchmarks/endpoint.py --json build/bench/endpoint.json $(ARGS)
 
+bench-sagas:
+	@$(BENCH) python benchmarks/sagas.py --json build/bench/sagas.json $(ARGS)
+
 bench-report:
-	@$(BENCH) python benchmarks/report.py $(wildcard $(addprefix build/bench/,bench.json outage.json policies.json endpoint.json))
+	@$(BENCH) python benchmarks/report.py $(wildcard $(addprefix build/bench/,bench.json outage.json policies.json endpoint.json sagas.json))
 
 # The others are held to the versions of dev, so that one .venv serves them all.
 lock:

@@ -54,7 +54,7 @@ async def working(app: App[None], folder: Path) -> AsyncIterator[None]:
             await work
 
 
-async def fill(app: App[None], orders: list[Order]) -> None:
+async def fill(app: App[Any], orders: list[Order]) -> None:
     """Send them all, in batches, four at a time."""
     batches = iter([orders[start : start + BATCH] for start in range(0, len(orders), BATCH)])
 
@@ -65,7 +65,7 @@ async def fill(app: App[None], orders: list[Order]) -> None:
     await asyncio.gather(*(sender() for _ in range(4)))
 
 
-async def sent(app: App[None], folder: Path, count: int) -> None:
+async def sent(app: App[Any], folder: Path, count: int) -> None:
     """Check that the queue holds that many messages, in the file that was meant.
 
     Raises:
@@ -84,7 +84,7 @@ async def until_handled(ledger: Ledger, numbers: range) -> None:
         await asyncio.sleep(0.002)
 
 
-async def until_empty(app: App[None]) -> None:
+async def until_empty(app: App[Any]) -> None:
     """Until the last message is acknowledged."""
     while (await app.runtime.broker.depth("orders")).total:  # noqa: ASYNC110 - only the broker knows
         await asyncio.sleep(0.001)

@@ -17,7 +17,19 @@ from rich.console import Console
 from redrive import __version__
 from redrive.sqlite.database import connect
 
-_PEERS = ("huey", "pgqueuer", "asyncpg", "dramatiq", "pika", "faststream", "aio-pika", "celery", "kombu", "taskiq")
+_PEERS = (
+    "huey",
+    "pgqueuer",
+    "asyncpg",
+    "dramatiq",
+    "pika",
+    "faststream",
+    "aio-pika",
+    "celery",
+    "kombu",
+    "taskiq",
+    "dbos",
+)
 
 
 def surroundings(folder: Path) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
     python benchmarks/report.py build/bench/bench.json build/bench/outage.json build/bench/policies.json
 
-Takes any of them, and what `endpoint.py` kept. Each part of `docs/benchmarks.md` between two marks is replaced, the
-picture is drawn anew, and the short table for the README is printed.
+Takes any of them, and what `endpoint.py` and `sagas.py` kept. Each part of `docs/benchmarks.md` between two marks is
+replaced, the picture is drawn anew, and the short table for the README is printed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import endpoint
 import outage
 import policies
+import sagas
 from picture import picture
 from workload import shown
 
@@ -66,6 +67,8 @@ def _parts(document: Document) -> Iterator[tuple[str, list[str]]]:
     """The parts of the page that a document has something for."""
     if "endpoints" in document:
         yield "endpoint", [*_endpoints(document), "", *_where(document)]
+    elif "sagas" in document:
+        yield "sagas", [*_sagas(document), "", *_where(document)]
     elif "outage" in document:
         yield "outage", [*_outage(document), "", *_where(document)]
     elif "plan" in document:
@@ -145,6 +148,14 @@ def _endpoints(document: Document) -> Iterator[str]:
         yield _row(name, shown(value))
     yield ""
     yield f"Medians of {document['repeat']} runs."
+
+
+def _sagas(document: Document) -> Iterator[str]:
+    yield from _head(*sagas.HEAD)
+    for row in sagas.rows(document["sagas"]):
+        yield _row(*row)
+    yield ""
+    yield f"Medians of {document['repeat']} runs; of one where sagas wait on timers."
 
 
 def _policies(document: Document) -> Iterator[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from embedded import application
 from workload import Order, measured_by, status_kib
 
-_SETTLING = 3.0
+SETTLING = 3.0
 """Seconds until a worker that started is at rest."""
 
 
@@ -43,10 +43,10 @@ def running(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 def idle(folder: Path, seconds: int) -> Mapping[str, float]:
     """A worker on an empty queue: percent of one core, and MB (10^6 bytes) in memory."""
     with running(folder) as process:
-        time.sleep(_SETTLING)
-        before, began = _processor_seconds(process.pid), time.monotonic()
+        time.sleep(SETTLING)
+        before, began = processor_seconds(process.pid), time.monotonic()
         time.sleep(seconds)
-        used = (_processor_seconds(process.pid) - before) / (time.monotonic() - began)
+        used = (processor_seconds(process.pid) - before) / (time.monotonic() - began)
         resident = status_kib(process.pid, "VmRSS") * 1024 / 1e6
     return {"percent": 100 * used, "mb": resident}
 
@@ -58,7 +58,8 @@ def importing(folder: Path, _: int) -> Mapping[str, float]:
     return {"ms": float(taken[1])}
 
 
-def _processor_seconds(process: int) -> float:
+def processor_seconds(process: int) -> float:
+    """What a process has used so far, in user and system mode."""
     fields = Path(f"/proc/{process}/stat").read_text("utf-8").rsplit(") ", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

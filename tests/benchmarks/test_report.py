@@ -54,6 +54,14 @@ POLICIES = {
         }
     ],
 }
+SAGAS = {
+    **WHERE,
+    "repeat": 3,
+    "sagas": [
+        {"name": "64 clients wait", "asked": "≥ 10 times DBOS", "redrive": 1_500.0, "dbos": 120.0},
+        {"name": "drained", "asked": "", "redrive": "failed", "dbos": None},
+    ],
+}
 
 
 def report(folder: Path, document: dict[str, Any]) -> tuple[str, str]:
@@ -93,7 +101,14 @@ def test_policies_have_a_table_a_picture_and_a_short_table_for_the_readme(tmp_pa
     assert "redrive & co.: 1000 paid, 77 dead" in (picture.findtext("{*}desc") or "")
 
 
-@pytest.mark.parametrize("document", [BENCH, OUTAGE, POLICIES], ids=["bench", "outage", "policies"])
+def test_sagas_stand_in_the_page_beside_dbos(tmp_path: Path) -> None:
+    """Both numbers and how many times DBOS's redrive's is; what failed says so."""
+    page, _ = report(tmp_path, SAGAS)
+    assert "| 64 clients wait | ≥ 10 times DBOS | 1,500 | 120 | 12.5 |" in page
+    assert "| drained |  | failed |  |  |" in page
+
+
+@pytest.mark.parametrize("document", [BENCH, OUTAGE, POLICIES, SAGAS], ids=["bench", "outage", "policies", "sagas"])
 def test_a_short_run_is_no_figure(document: dict[str, Any], tmp_path: Path) -> None:
     """It shows that something runs, so the page does not take it."""
     shutil.copy(DOCS / "benchmarks.md", tmp_path)
