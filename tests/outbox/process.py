@@ -27,8 +27,9 @@ from redrive.clock import SystemClock
 from redrive.connections import connect
 from redrive.errors import StoreUnavailable
 from redrive.leadership import Leadership
+from redrive.outbox.addresses import source
 from redrive.outbox.relaying import OutboxRelay
-from redrive.outbox.source import Row, Source, source
+from redrive.outbox.source import Row, Source
 from redrive.relay import Relay
 
 APP = App("shop")

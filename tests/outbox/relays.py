@@ -15,8 +15,8 @@ from redrive.broker import Broker, Outgoing, Sends
 from redrive.errors import BrokerError
 from redrive.harness import Harness
 from redrive.leadership import Leadership
+from redrive.outbox.addresses import source
 from redrive.outbox.relaying import OutboxRelay
-from redrive.outbox.source import source
 from redrive.relay import Relay
 
 

@@ -17,8 +17,8 @@ from tools.services import Postgres, postgres
 
 from redrive import App
 from redrive.errors import BrokerUnavailable, DeclarationError, LimitExceeded, QueueNotFound, StoreUnavailable
+from redrive.outbox.addresses import source
 from redrive.outbox.relaying import relays
-from redrive.outbox.source import source
 from tests.outbox.databases import Database
 from tests.outbox.relays import Shop, moody, relay_of
 from tests.runtime.fakes import opened, until, within, working

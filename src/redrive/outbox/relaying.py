@@ -16,8 +16,9 @@ from pathlib import Path
 
 from redrive.errors import BrokerError, DeclarationError, NewerRecord, StoreError
 from redrive.leadership import Leadership
+from redrive.outbox.addresses import Address, source
 from redrive.outbox.aside import Aside
-from redrive.outbox.source import Address, Row, Source, source
+from redrive.outbox.source import Row, Source
 from redrive.runtime import Runtime
 from redrive.unsent import Unsent, send_batch
 

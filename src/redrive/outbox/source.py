@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-from redrive.errors import DeclarationError, StoreUnavailable
+from redrive.errors import StoreUnavailable
 from redrive.outbox.statements import ddl
 
-Address = str | Callable[[], str]
-"""An address, or a function that gives it whenever a connection is made, as where a password is one that expires."""
 LARGEST_READ = 8 * 1024 * 1024
 """Characters of messages that are read at once, and one message more."""
-_USAGE = "use sqlite:FILE or postgresql://USER@HOST/DATABASE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,32 +53,6 @@ class Source(Protocol):
     async def close(self) -> None:
         """Let go of the connection; the next call opens it again."""
         ...
-
-
-def source(address: Address, folder: Path) -> Source:
-    """The source at an address; does no I/O.
-
-    Args:
-        address: `sqlite:FILE` or `postgresql://...`; SQLAlchemy's forms of the two are understood.
-        folder: where a relative file belongs.
-    """
-    from redrive.outbox.postgres import PostgresSource, check_client  # noqa: PLC0415 - they import this module
-    from redrive.outbox.sqlite import SqliteSource  # noqa: PLC0415 - likewise
-
-    found = address if isinstance(address, str) else address()
-    scheme, _, rest = found.partition(":")
-    match scheme.partition("+")[0]:
-        case "sqlite":
-            return SqliteSource(folder / Path(rest.removeprefix("///")).expanduser())
-        case "postgresql" | "postgres":
-            check_client()
-            return PostgresSource(lambda: f"postgresql:{_given(address).partition(':')[2]}")
-        case _:
-            raise DeclarationError("the address of a relay", "is of no database that it knows", _USAGE)
-
-
-def _given(address: Address) -> str:
-    return address if isinstance(address, str) else address()
 
 
 def without_table(address: str, dialect: str) -> StoreUnavailable:
