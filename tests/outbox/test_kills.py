@@ -34,11 +34,11 @@ def start(role: str, database: Database, argument: object, point: str = "-") -> 
     return subprocess.Popen(command, cwd=ROOT)
 
 
-def run(role: str, database: Database, argument: object, point: str = "-") -> int:
+def run(role: str, database: Database, argument: object, point: str = "-", *, patience: float = 30.0) -> int:
     """Run one to its end."""
     process = start(role, database, argument, point)
     try:
-        return process.wait(30)
+        return process.wait(patience)
     finally:
         process.kill()
         process.wait()
@@ -97,7 +97,7 @@ def _has_placed(database: Database, count: int) -> bool:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(800)
 async def test_both_are_killed_at_random(database: Database, tmp_path: Path) -> None:
     """Sixty times, in the middle of whatever they do; twice as often the one that does the sending."""
     random, broker = Random(7), f"sqlite:{tmp_path / 'broker.db'}"  # noqa: S311 - repeatable
@@ -118,6 +118,7 @@ async def test_both_are_killed_at_random(database: Database, tmp_path: Path) -> 
         for process in alive.values():
             process.kill()
             process.wait()
-    assert await asyncio.to_thread(run, "relay", database, broker) == 0
+    # Thousands are left where the writer was never waited for, and each group goes one by one.
+    assert await asyncio.to_thread(run, "relay", database, broker, patience=400) == 0
     assert len(database.placed()) > 300
     await judge(database, broker)
