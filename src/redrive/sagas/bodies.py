@@ -1,6 +1,7 @@
 """Calling the bodies of steps and undos, within one turn of one instance: never before their intent is in the journal.
 
-write       the intent is durable, and what was sent before is on its way
+send_first  what earlier bodies have sent is on its way, before an attempt is counted
+write       the intent is durable
 call        the body runs, within its time; what it sends is held
 the end     says what it means for the step; what was held leaves with a result, and is dropped with a failure
 """
@@ -93,19 +94,22 @@ class Bodies:
             raise CannotContinue(self._journal.id, problem, f"name it: saga(steps=[..., {step.name}])")
 
     async def send_first(self, *, unless: Callable[[], None] | None = None) -> None:
-        """What was sent before leaves before an attempt is counted: a broker that is away spends none."""
+        """What was sent before leaves before an attempt is counted: a broker that is away spends none.
+
+        Raises:
+            BrokerError: If it cannot leave; it stays in the journal.
+        """
         if self._journal.unsent:
             self.record.changed()
             await self.record.write(unless=unless)
             await depart(self.runtime, self.record)
 
     async def write(self, longest: float, *, unless: Callable[[], None] | None = None) -> None:
-        """Write the intents of bodies that may take so many seconds; then what was sent before leaves.
+        """Write the intents of bodies that may take so many seconds.
 
         Raises:
             JournalLost: If another turn took over.
             StoreError: If nobody knows; no body may run.
-            BrokerError: If what was sent before cannot leave.
         """
         self._begin_by = self.runtime.clock.monotonic() + self._consumer.lease
         if self._journal.owner is not None:
